@@ -1,0 +1,263 @@
+import type { Sequence } from "../sequence.ts";
+import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
+import { assert } from "../util/assert.ts";
+import { BlockPool } from "./block-pool.ts";
+import type { KvOp } from "./kv-ops.ts";
+import { SlotTable } from "./slot-table.ts";
+
+/** Hashers are kept for this many tenants; a further one is made anew, which costs a microsecond. */
+const MAX_KEPT_HASHERS = 256;
+
+export interface BlockManagerOptions {
+  readonly numBlocks: number;
+  readonly blockSizeTokens: number;
+  /** How many sequences the engine can tell apart, retained ones included. */
+  readonly numSlots: number;
+  /** Part of every block hash. */
+  readonly modelId: string;
+  /** Off: every sequence computes all its tokens, and nothing is kept. Default on. */
+  readonly prefixCaching?: boolean;
+}
+
+/**
+ * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
+ *
+ * It decides; the engine follows through {@link takeOps}, which must reach it in order and before whatever uses the
+ * blocks next.
+ */
+export class BlockManager {
+  readonly blockSizeTokens: number;
+  readonly #pool: BlockPool;
+  readonly #slots: SlotTable;
+  readonly #modelId: string;
+  readonly #prefixCaching: boolean;
+  readonly #hashers = new Map<string, BlockHasher>();
+  #ops: KvOp[] = [];
+
+  constructor(options: BlockManagerOptions) {
+    this.blockSizeTokens = options.blockSizeTokens;
+    this.#modelId = options.modelId;
+    this.#prefixCaching = options.prefixCaching ?? true;
+    this.#pool = new BlockPool(options.numBlocks);
+    this.#slots = new SlotTable(options);
+  }
+
+  get numBlocks(): number {
+    return this.#pool.numBlocks;
+  }
+
+  get numUsedBlocks(): number {
+    return this.#pool.numUsed;
+  }
+
+  /** Blocks that hold a reusable prefix and that no sequence uses. */
+  get numCachedBlocks(): number {
+    return this.#pool.numHashed - this.#pool.numHashedInUse;
+  }
+
+  /** Blocks that a sequence of this many tokens needs. */
+  blocksFor(numTokens: number): number {
+    return Math.ceil(numTokens / this.blockSizeTokens);
+  }
+
+  /** What the engine has to do, in order, since the last call. */
+  takeOps(): KvOp[] {
+    if (this.#ops.length === 0) return [];
+    const ops = this.#ops;
+    this.#ops = [];
+    return ops;
+  }
+
+  /**
+   * Gives a waiting sequence a slot, the cached blocks of its prefix and fresh blocks up to `numTokens` positions, or
+   * changes nothing and returns false when there is not enough room. `numComputedTokens` becomes the length of the
+   * cached prefix, which is at most `reusableTokens`.
+   */
+  admit(sequence: Sequence, numTokens: number, reusableTokens: number): boolean {
+    assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
+    const maxShared = this.#prefixCaching ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
+    if (maxShared > 0) this.#hashUpTo(sequence, maxShared);
+    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
+    const slot = this.#takeSlot();
+    if (slot === -1) return false;
+    // Reclaiming a slot may have cost cached blocks that were counted on.
+    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) {
+      this.#slots.leave(slot);
+      return false;
+    }
+    sequence.slot = slot;
+    this.#sharePrefix(sequence, maxShared);
+    const grown = this.grow(sequence, numTokens);
+    assert(grown, "blocks that were there are gone");
+    return true;
+  }
+
+  /** Extends the block table to `numTokens` positions, or changes nothing and returns false. */
+  grow(sequence: Sequence, numTokens: number): boolean {
+    const missing = this.blocksFor(numTokens) - sequence.blocks.length;
+    if (missing > this.#pool.numReusable) return false;
+    for (let i = 0; i < missing; i++) sequence.blocks.push(this.#allocate());
+    return true;
+  }
+
+  /** Files the blocks that have been computed in full, so that later sequences find them. */
+  fileComputed(sequence: Sequence): void {
+    if (!this.#prefixCaching) return;
+    const numFull = Math.floor(sequence.numComputedTokens / this.blockSizeTokens);
+    if (numFull <= sequence.numFiledBlocks) return;
+    const hashes = this.#hashUpTo(sequence, numFull);
+    for (let depth = sequence.numFiledBlocks; depth < numFull; depth++) {
+      // An equal block computed at the same time elsewhere keeps the place; ours goes with its sequence.
+      if (this.#pool.find(hashes, depth * HASH_WORDS) !== -1) continue;
+      const block = sequence.blocks[depth]!;
+      this.#pool.hash(block, hashes, depth * HASH_WORDS);
+      this.#slots.settle(block, depth, sequence.slot);
+    }
+    sequence.numFiledBlocks = numFull;
+  }
+
+  /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
+  free(sequence: Sequence): void {
+    if (sequence.slot === -1) return;
+    this.#dropUnfiled(sequence);
+    // Last block first: the end of a prefix is reused before its beginning, on which more depends.
+    for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#pool.release(sequence.blocks[i]!);
+    this.#slots.leave(sequence.slot);
+    sequence.blocks.length = 0;
+    sequence.slot = -1;
+    sequence.numComputedTokens = 0;
+    sequence.numFiledBlocks = 0;
+  }
+
+  #hasRoomFor(sequence: Sequence, numBlocks: number, maxShared: number): boolean {
+    let shared = 0;
+    let revived = 0;
+    for (let depth = 0; depth < maxShared; depth++) {
+      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
+      if (block === -1) break;
+      shared++;
+      if (this.#pool.refs(block) === 0) revived++;
+    }
+    return numBlocks - shared <= this.#pool.numReusable - revived;
+  }
+
+  #sharePrefix(sequence: Sequence, maxShared: number): void {
+    const formerHomes: number[] = [];
+    for (let depth = 0; depth < maxShared; depth++) {
+      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
+      if (block === -1) break;
+      this.#pool.retain(block);
+      sequence.blocks.push(block);
+      formerHomes.push(this.#slots.home(block));
+    }
+    this.#forRuns(formerHomes, (home, start, end) => {
+      this.#ops.push({ kind: "share", slot: home, to: sequence.slot, start, end });
+    });
+    this.#forRuns(formerHomes, (home, start, end) => {
+      if (!this.#slots.isActive(home)) this.#ops.push({ kind: "drop", slot: home, start, end });
+    });
+    sequence.blocks.forEach((block, depth) => {
+      this.#slots.settle(block, depth, sequence.slot);
+    });
+    sequence.numFiledBlocks = formerHomes.length;
+    sequence.numComputedTokens = formerHomes.length * this.blockSizeTokens;
+  }
+
+  #allocate(): number {
+    const block = this.#pool.peek();
+    if (this.#pool.isHashed(block)) {
+      const home = this.#slots.home(block);
+      assert(!this.#slots.isActive(home), "a block without users is at home with a sequence");
+      this.#forget(block, home);
+    }
+    return this.#pool.allocate();
+  }
+
+  /** A block leaves the prefix cache, and its cells leave `home`. */
+  #forget(block: number, home: number): void {
+    const start = this.#slots.depth(block) * this.blockSizeTokens;
+    this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+    this.#slots.unsettle(block);
+    this.#pool.unhash(block);
+  }
+
+  #takeSlot(): number {
+    if (this.#slots.numFree === 0) {
+      const oldest = this.#slots.oldestRetained();
+      if (oldest === -1) return -1;
+      // Sequences that use one of these blocks have it in their own slot; it only can't be found any more.
+      for (const block of this.#slots.blocksAt(oldest)) this.#forget(block, oldest);
+    }
+    return this.#slots.take();
+  }
+
+  /** Ranges of the slot that are no block's home go away with the sequence. */
+  #dropUnfiled(sequence: Sequence): void {
+    const { slot, blocks } = sequence;
+    const kept = blocks.map((block) => (this.#slots.home(block) === slot ? 1 : 0));
+    this.#forRuns(kept, (isKept, start, end) => {
+      if (isKept === 0) this.#ops.push({ kind: "drop", slot, start, end });
+    });
+  }
+
+  /** Calls `visit` for each maximal run of equal values, with the token range that it spans. */
+  #forRuns(values: readonly number[], visit: (value: number, start: number, end: number) => void): void {
+    for (let from = 0; from < values.length; ) {
+      let to = from + 1;
+      while (to < values.length && values[to] === values[from]) to++;
+      visit(values[from]!, from * this.blockSizeTokens, to * this.blockSizeTokens);
+      from = to;
+    }
+  }
+
+  #hashUpTo(sequence: Sequence, numBlocks: number): Int32Array {
+    sequence.blockHashes ??= new Int32Array(
+      Math.floor(sequence.tokens.length / this.blockSizeTokens) * HASH_WORDS,
+    );
+    if (sequence.numBlockHashes < numBlocks) {
+      const hasher = this.#hasherFor(sequence.request.cacheSalt);
+      const missing = numBlocks - sequence.numBlockHashes;
+      hasher.hashBlocks(sequence.tokens, sequence.numBlockHashes, missing, sequence.blockHashes);
+      sequence.numBlockHashes = numBlocks;
+    }
+    return sequence.blockHashes;
+  }
+
+  #hasherFor(cacheSalt: string): BlockHasher {
+    let hasher = this.#hashers.get(cacheSalt);
+    if (hasher === undefined) {
+      if (this.#hashers.size >= MAX_KEPT_HASHERS) this.#hashers.clear();
+      hasher = new BlockHasher({
+        blockSizeTokens: this.blockSizeTokens,
+        cacheSalt,
+        modelId: this.#modelId,
+      });
+      this.#hashers.set(cacheSalt, hasher);
+    }
+    return hasher;
+  }
+
+  /** Throws unless pool, slots and the given sequences (all that hold blocks) agree. Linear in the number of blocks. */
+  checkInvariants(holders: Iterable<Sequence>): void {
+    const refs = new Map<number, number>();
+    const active = new Set<number>();
+    for (const sequence of holders) {
+      assert(sequence.slot !== -1, "a holder has no slot");
+      assert(!active.has(sequence.slot), "two sequences own one slot");
+      active.add(sequence.slot);
+      assert(
+        sequence.blocks.length >= this.blocksFor(sequence.numComputedTokens),
+        "computed tokens have no blocks",
+      );
+      for (const block of sequence.blocks) refs.set(block, (refs.get(block) ?? 0) + 1);
+    }
+    this.#pool.checkInvariants(refs);
+    this.#slots.checkInvariants(active);
+    for (let block = 0; block < this.numBlocks; block++) {
+      assert(
+        this.#pool.isHashed(block) === (this.#slots.home(block) !== -1),
+        `block ${block} is filed without a home`,
+      );
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import type { TokenLogprobs } from "../request.ts";
+import type { Sequence } from "../sequence.ts";
+
+/** One sequence's share of a step: compute the KV of its tokens at positions [start, start + numTokens). */
+export interface ScheduledChunk {
+  readonly sequence: Sequence;
+  /** Where its KV lies. The sequence itself may have lost it again by the time the step runs. */
+  readonly slot: number;
+  readonly start: number;
+  readonly numTokens: number;
+  /** Whether the chunk reaches the last known token, so that the next one is drawn from its logits. */
+  readonly samples: boolean;
+}
+
+/** One iteration of the engine, as data. Chunks are in order of service. */
+export interface StepPlan {
+  /** Counts the steps of one scheduler, from 0. */
+  readonly index: number;
+  readonly chunks: readonly ScheduledChunk[];
+  /** Sum of the chunks' tokens. */
+  readonly numTokens: number;
+}
+
+/** A drawn token. */
+export interface SampledToken {
+  readonly token: number;
+  /** Present when the request asked for log probabilities. */
+  readonly logprobs?: TokenLogprobs;
+}
+
+/** What the engine made of a plan. */
+export type StepResult =
+  /** One entry per chunk of the plan, in its order; null where the chunk does not sample. */
+  | { readonly kind: "done"; readonly samples: ReadonlyArray<SampledToken | null> }
+  /** The step was cut short by an abort. No chunk counts as computed; the engine holds no KV of the step. */
+  | { readonly kind: "aborted" };

@@ -1,0 +1,88 @@
+import type { FinishReason, Request } from "./request.ts";
+import { assert } from "./util/assert.ts";
+
+/**
+ * Where a sequence stands on one worker.
+ *
+ * - `waiting`: known, holds no blocks
+ * - `running`: holds a slot and blocks, takes part in steps
+ * - `receiving`: holds a slot and blocks that another worker's KV is being written into
+ * - `received`: has all that KV and waits for a place in the batch
+ * - `handing-off`: computed, holds its blocks until the decode worker has verified its copy
+ * - `finished`: holds nothing
+ */
+export type SequenceStatus = "waiting" | "running" | "receiving" | "received" | "handing-off" | "finished";
+
+/**
+ * One request on one worker: its known tokens (prompt and output so far), how many of them have KV, and where that KV lies.
+ *
+ * There are no phases: a sequence whose computed tokens lag behind its known tokens has work to do, whether these
+ * are a prompt, the token sampled last, or everything again after a preemption.
+ *
+ * ```
+ *   tokens   [ prompt ................ | output ........ ]
+ *            0          numComputed            numKnown
+ *            |-- KV exists --|---- to compute ----|
+ * ```
+ */
+export class Sequence {
+  readonly request: Request;
+  /** Known tokens in [0, numKnownTokens); the rest is room for output. */
+  readonly tokens: Int32Array;
+  readonly numPromptTokens: number;
+  status: SequenceStatus = "waiting";
+  numKnownTokens: number;
+  numComputedTokens = 0;
+  /** Prompt tokens that were found in the prefix cache at the first admission. */
+  numCachedTokens = 0;
+  /** Block table: the block that holds the KV of positions [i × blockSize, (i + 1) × blockSize). */
+  readonly blocks: number[] = [];
+  /** The engine's name for this sequence's KV, or -1 while it holds none. */
+  slot = -1;
+  /** How many leading blocks have been filed in the prefix cache, or found to be there already. */
+  numFiledBlocks = 0;
+  /** Chained hashes of the first `numBlockHashes` full blocks of known tokens; owned by the block manager. */
+  blockHashes: Int32Array | null = null;
+  numBlockHashes = 0;
+  /** Order of arrival on this worker; breaks ties and picks preemption victims. */
+  readonly order: number;
+  /** When the sequence stops after its prompt because another worker decodes it. */
+  readonly stopsAfterPrefill: boolean;
+  numPreemptions = 0;
+  finishReason: FinishReason | null = null;
+
+  constructor(request: Request, options: { order: number; stopsAfterPrefill?: boolean }) {
+    const numKnown = request.promptTokens.length + request.resumedTokens.length;
+    assert(request.promptTokens.length > 0, "a sequence needs at least one prompt token");
+    assert(request.maxOutputTokens > request.resumedTokens.length, "nothing left to generate");
+    this.request = request;
+    this.order = options.order;
+    this.stopsAfterPrefill = options.stopsAfterPrefill ?? false;
+    this.numPromptTokens = request.promptTokens.length;
+    this.numKnownTokens = numKnown;
+    this.tokens = new Int32Array(request.promptTokens.length + request.maxOutputTokens);
+    this.tokens.set(request.promptTokens, 0);
+    this.tokens.set(request.resumedTokens, request.promptTokens.length);
+  }
+
+  /** Known tokens that have no KV yet. A decoding sequence has exactly one. */
+  get numUncomputedTokens(): number {
+    return this.numKnownTokens - this.numComputedTokens;
+  }
+
+  get numOutputTokens(): number {
+    return this.numKnownTokens - this.numPromptTokens;
+  }
+
+  /** The most tokens whose KV this sequence can ever need here: the last output token is never computed. */
+  get maxComputedTokens(): number {
+    const { promptTokens, resumedTokens } = this.request;
+    return this.stopsAfterPrefill ? promptTokens.length + resumedTokens.length : this.tokens.length - 1;
+  }
+
+  /** Appends a sampled token. The caller has computed everything before it. */
+  append(token: number): void {
+    assert(this.numKnownTokens < this.tokens.length, "output exceeds its bound");
+    this.tokens[this.numKnownTokens++] = token;
+  }
+}
