@@ -1,0 +1,52 @@
+import type { RequestId } from "../request.ts";
+import type { SampledToken } from "../scheduler/step-plan.ts";
+
+/** Names one attempt at one handoff. Messages of another epoch are dropped and counted. */
+export interface HandoffId {
+  readonly requestId: RequestId;
+  readonly epoch: number;
+}
+
+/** Why a handoff did not happen. Each is a label of the metric `twofold_worker_handoffs_total`. */
+export type HandoffFailure =
+  /** The decode worker has no room and a bounded line of others waiting for it. */
+  | "no_space"
+  /** A frame or the whole did not verify: checksum, positions, or the engine refused the bytes. */
+  | "verification"
+  /** A wait ran out. */
+  | "timeout"
+  /** The other worker is gone. */
+  | "peer_lost"
+  /** The client or the gateway gave up. */
+  | "cancelled"
+  /** The request is not known, or no longer. */
+  | "unknown_request";
+
+/**
+ * What the two sides of a handoff say to each other. One request's conversation, prefill worker on the left:
+ *
+ * ```
+ *   reserve ─────────▶        numTokens: how many positions will come
+ *           ◀───────── grant  cachedTokens: leading positions that are not needed
+ *   kv, kv, kv … ────▶        each while the next chunk computes
+ *   commit ──────────▶        the first output token; every position has been sent
+ *           ◀───────── ack    everything verified: the prefill side may free, the decode side steps
+ * ```
+ *
+ * `refuse` answers a reserve, `nack` a commit or a bad frame; either side may `abort` at any time.
+ * `kv.payload` is opaque to the core: bytes in the server, a size in the twin.
+ */
+export type HandoffMessage =
+  | (HandoffId & { readonly kind: "reserve"; readonly numTokens: number })
+  | (HandoffId & { readonly kind: "grant"; readonly cachedTokens: number })
+  | (HandoffId & { readonly kind: "refuse"; readonly reason: HandoffFailure })
+  | (HandoffId & {
+      readonly kind: "kv";
+      readonly start: number;
+      readonly end: number;
+      readonly payload: unknown;
+    })
+  | (HandoffId & { readonly kind: "commit"; readonly numTokens: number; readonly firstToken: SampledToken })
+  | (HandoffId & { readonly kind: "ack" })
+  | (HandoffId & { readonly kind: "nack"; readonly reason: HandoffFailure })
+  | (HandoffId & { readonly kind: "abort"; readonly reason: HandoffFailure });

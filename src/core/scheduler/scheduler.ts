@@ -1,0 +1,347 @@
+import type { BlockManager } from "../kv/block-manager.ts";
+import type { FinishReason } from "../request.ts";
+import type { Sequence } from "../sequence.ts";
+import { assert } from "../util/assert.ts";
+import type { KvReservation, SchedulingPolicy } from "./policy.ts";
+import { ChunkCollector, type StepResources } from "./step-builder.ts";
+import type { SampledToken, StepPlan, StepResult } from "./step-plan.ts";
+import { comesBefore, WaitingQueue } from "./waiting-queue.ts";
+
+export interface SchedulerOptions {
+  readonly policy: SchedulingPolicy;
+  /** The most tokens in one step: decodes and prefill chunks together. */
+  readonly tokenBudget: number;
+  /**
+   * The most sequences in one step (the maximum batch size). As many again may hold KV outside the steps: receiving it,
+   * ready to join, or waiting for their copy to be verified.
+   */
+  readonly maxRunning: number;
+  /** The most sequences that wait for KV, incoming ones included. */
+  readonly maxWaiting: number;
+  /** Tokens that end a sequence. */
+  readonly endOfGenerationTokens: ReadonlySet<number>;
+}
+
+/** What became of one sequence in a step. */
+export interface SequenceUpdate {
+  readonly sequence: Sequence;
+  /** The token to emit, or null when the step computed without emitting one. */
+  readonly emitted: SampledToken | null;
+  /** Set when the sequence ends with this step. */
+  readonly finishReason: FinishReason | null;
+}
+
+/** Whether a sequence can be taken: `too_long` never, `queue_full` not now. */
+export type AddOutcome = "added" | "queue_full" | "too_long";
+
+/**
+ * Decides, step by step, which tokens of which sequences are computed.
+ *
+ * The contract is `schedule → execute → apply`, strictly in turn. There is no prefill or decode phase in here: a step gives
+ * sequences whose computed tokens lag behind their known tokens a share of the token budget.
+ *
+ * ```
+ *   add ──▶ waiting ──admit──▶ running ──finish──▶ finished
+ *              ▲──────preempt─────┘ └─prefill done─▶ handing-off ──release──▶ finished
+ *   addIncoming ──▶ waiting ──grantIncoming──▶ receiving ──activate──▶ (received ──▶) running
+ * ```
+ */
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #blocks: BlockManager;
+  readonly #waiting = new WaitingQueue();
+  /** Sequences that wait for room to receive another worker's KV. */
+  readonly #incoming = new WaitingQueue();
+  /** Sequences in steps, in order of admission. */
+  readonly #running: Sequence[] = [];
+  /** Sequences that hold KV and are in no step: receiving, received or handing off. */
+  readonly #parked = new Set<Sequence>();
+  /** Those of them that only wait for a place in the batch, in order. */
+  readonly #received: Sequence[] = [];
+  readonly #resources: StepResources;
+  #planInFlight: StepPlan | null = null;
+  #numSteps = 0;
+  #numPreemptions = 0;
+  #prefixTokensHit = 0;
+  #prefixTokensQueried = 0;
+
+  constructor(options: SchedulerOptions, blocks: BlockManager) {
+    assert(options.tokenBudget > 0 && options.maxRunning > 0, "budget and batch size must be positive");
+    this.#options = options;
+    this.#blocks = blocks;
+    this.#resources = {
+      running: this.#running,
+      admitNext: (reservation) => this.#admitNext(reservation),
+      makeRoom: (sequence, numTokens, isScheduled) => this.#makeRoom(sequence, numTokens, isScheduled),
+    };
+  }
+
+  get numRunning(): number {
+    return this.#running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#waiting.length + this.#incoming.length;
+  }
+
+  get numParked(): number {
+    return this.#parked.size;
+  }
+
+  get numSteps(): number {
+    return this.#numSteps;
+  }
+
+  get numPreemptions(): number {
+    return this.#numPreemptions;
+  }
+
+  get planInFlight(): StepPlan | null {
+    return this.#planInFlight;
+  }
+
+  /** Prompt tokens looked for in the prefix cache at first admissions, and how many of them were there. */
+  get prefixTokens(): { readonly queried: number; readonly hit: number } {
+    return { queried: this.#prefixTokensQueried, hit: this.#prefixTokensHit };
+  }
+
+  /** Known tokens without KV, over all sequences that this worker computes: how much work lies here. */
+  get uncomputedTokens(): number {
+    let total = 0;
+    for (const sequence of this.#running) total += sequence.numUncomputedTokens;
+    for (const sequence of this.#waiting) total += sequence.numUncomputedTokens;
+    return total;
+  }
+
+  /** Queues a sequence that this worker computes. */
+  add(sequence: Sequence): AddOutcome {
+    return this.#enqueue(sequence, this.#waiting);
+  }
+
+  /** Queues a sequence whose prompt another worker computes, until there is room to receive its KV. */
+  addIncoming(sequence: Sequence): AddOutcome {
+    return this.#enqueue(sequence, this.#incoming);
+  }
+
+  /** Whether the longest output that the sequence may have fits the KV of this worker at all. */
+  fits(sequence: Sequence): boolean {
+    return this.#blocks.blocksFor(sequence.maxComputedTokens) <= this.#blocks.numBlocks;
+  }
+
+  #enqueue(sequence: Sequence, queue: WaitingQueue): AddOutcome {
+    assert(sequence.status === "waiting", "only a waiting sequence can be queued");
+    if (!this.fits(sequence)) return "too_long";
+    if (this.numWaiting >= this.#options.maxWaiting) return "queue_full";
+    queue.push(sequence);
+    return "added";
+  }
+
+  /**
+   * Takes KV room for incoming sequences, in order, as far as there is any. They are then `receiving`, and what was cached
+   * here already counts as computed. A preempted or local sequence that came earlier is not overtaken.
+   */
+  grantIncoming(): Sequence[] {
+    const granted: Sequence[] = [];
+    for (;;) {
+      const sequence = this.#incoming.peek();
+      const local = this.#waiting.peek();
+      if (sequence === null || (local !== null && comesBefore(local, sequence))) return granted;
+      if (this.#numHolding >= 2 * this.#options.maxRunning) return granted;
+      if (!this.#blocks.admit(sequence, sequence.numKnownTokens, sequence.numKnownTokens)) return granted;
+      this.#incoming.shift();
+      this.#countPrefix(sequence);
+      sequence.status = "receiving";
+      this.#parked.add(sequence);
+      granted.push(sequence);
+    }
+  }
+
+  /**
+   * A receiving sequence has all its KV and goes on from the first token, which the other worker drew and emitted. It joins
+   * the steps as soon as there is a place.
+   */
+  activate(sequence: Sequence, firstToken: number): void {
+    assert(sequence.status === "receiving", "the sequence is not receiving");
+    assert(sequence.numComputedTokens === sequence.numKnownTokens, "KV is missing");
+    this.#blocks.fileComputed(sequence);
+    sequence.append(firstToken);
+    sequence.status = "received";
+    this.#received.push(sequence);
+  }
+
+  /**
+   * Removes a sequence wherever it stands and lets its KV go; cached blocks stay. If it is in the step in flight, its part
+   * of the result is ignored.
+   */
+  remove(sequence: Sequence): void {
+    if (sequence.status === "finished") return;
+    if (sequence.status === "waiting") this.#waiting.remove(sequence) || this.#incoming.remove(sequence);
+    else this.#leave(sequence);
+    this.#blocks.free(sequence);
+    sequence.status = "finished";
+  }
+
+  /** The next step, or null when nothing can run. Must be followed by `apply` before the next call. */
+  schedule(): StepPlan | null {
+    assert(this.#planInFlight === null, "the previous step has not been applied");
+    const { policy, tokenBudget, maxRunning } = this.#options;
+    while (this.#received.length > 0 && this.#running.length < maxRunning)
+      this.#join(this.#received.shift()!);
+    if (this.#running.length === 0 && this.#waiting.length === 0) return null;
+    const collector = new ChunkCollector(this.#resources, tokenBudget);
+    policy.build(collector);
+    if (collector.chunks.length === 0) return null;
+    const numTokens = tokenBudget - collector.remainingTokens;
+    this.#planInFlight = { index: this.#numSteps, chunks: collector.chunks, numTokens };
+    return this.#planInFlight;
+  }
+
+  /** Takes in what the engine made of the plan. Sequences that were removed meanwhile are left out. */
+  apply(plan: StepPlan, result: StepResult): SequenceUpdate[] {
+    assert(this.#planInFlight === plan, "this is not the step in flight");
+    this.#planInFlight = null;
+    this.#numSteps++;
+    const updates: SequenceUpdate[] = [];
+    if (result.kind === "aborted") return updates;
+    assert(result.samples.length === plan.chunks.length, "the result does not match the plan");
+    for (let i = 0; i < plan.chunks.length; i++) {
+      const { sequence, start, numTokens, samples } = plan.chunks[i]!;
+      if (sequence.status !== "running") continue;
+      assert(sequence.numComputedTokens === start, "the sequence moved while its step ran");
+      sequence.numComputedTokens = start + numTokens;
+      this.#blocks.fileComputed(sequence);
+      const sampled = result.samples[i]!;
+      assert((sampled !== null) === samples, "samples do not match the plan");
+      updates.push(
+        sampled === null ? { sequence, emitted: null, finishReason: null } : this.#append(sequence, sampled),
+      );
+    }
+    return updates;
+  }
+
+  #append(sequence: Sequence, sampled: SampledToken): SequenceUpdate {
+    const { request } = sequence;
+    const ends =
+      !request.ignoreEndOfGeneration &&
+      sequence.numOutputTokens >= request.minOutputTokens &&
+      this.#options.endOfGenerationTokens.has(sampled.token);
+    if (ends) {
+      this.remove(sequence);
+      return { sequence, emitted: null, finishReason: "stop" };
+    }
+    sequence.append(sampled.token);
+    if (sequence.numOutputTokens >= request.maxOutputTokens) {
+      this.remove(sequence);
+      return { sequence, emitted: sampled, finishReason: "length" };
+    }
+    if (sequence.stopsAfterPrefill) {
+      this.#leave(sequence);
+      sequence.status = "handing-off";
+      this.#parked.add(sequence);
+    }
+    return { sequence, emitted: sampled, finishReason: null };
+  }
+
+  /** Sequences that hold KV. */
+  get #numHolding(): number {
+    return this.#running.length + this.#parked.size;
+  }
+
+  #join(sequence: Sequence): void {
+    this.#parked.delete(sequence);
+    sequence.status = "running";
+    this.#running.push(sequence);
+  }
+
+  /** Takes a sequence that holds KV out of the lists; its KV stays. */
+  #leave(sequence: Sequence): void {
+    if (sequence.status === "running") removeFrom(this.#running, sequence);
+    else if (this.#parked.delete(sequence) && sequence.status === "received")
+      removeFrom(this.#received, sequence);
+  }
+
+  #countPrefix(sequence: Sequence): void {
+    if (sequence.numPreemptions > 0) return;
+    sequence.numCachedTokens = Math.min(sequence.numComputedTokens, sequence.numPromptTokens);
+    this.#prefixTokensHit += sequence.numCachedTokens;
+    this.#prefixTokensQueried += sequence.numPromptTokens;
+  }
+
+  #admitNext(reservation: KvReservation): Sequence | null {
+    const sequence = this.#waiting.peek();
+    const { maxRunning } = this.#options;
+    if (sequence === null || this.#running.length >= maxRunning || this.#numHolding >= 2 * maxRunning)
+      return null;
+    const incoming = this.#incoming.peek();
+    if (incoming !== null && comesBefore(incoming, sequence)) return null;
+    const numTokens = reservation === "maximum" ? sequence.maxComputedTokens : sequence.numKnownTokens;
+    if (!this.#blocks.admit(sequence, numTokens, sequence.numKnownTokens - 1)) return null;
+    this.#waiting.shift();
+    this.#countPrefix(sequence);
+    this.#join(sequence);
+    return sequence;
+  }
+
+  #makeRoom(sequence: Sequence, numTokens: number, isScheduled: (sequence: Sequence) => boolean): boolean {
+    while (!this.#blocks.grow(sequence, numTokens)) {
+      const victim = this.#pickVictim(sequence, isScheduled);
+      if (victim === null) return false;
+      this.#preempt(victim);
+      if (victim === sequence) return false;
+    }
+    return true;
+  }
+
+  /** The sequence that comes last, among `sequence`, those ready to join and the running ones not in this step yet. */
+  #pickVictim(sequence: Sequence, isScheduled: (sequence: Sequence) => boolean): Sequence | null {
+    let victim = sequence;
+    for (const other of this.#running) {
+      if (!isScheduled(other) && comesBefore(victim, other)) victim = other;
+    }
+    for (const other of this.#received) if (comesBefore(victim, other)) victim = other;
+    // Alone and out of room: the rest is in a handoff, which ends or times out by itself. Waiting beats recomputing.
+    if (victim === sequence && this.#running.length === 1) return this.#received.at(-1) ?? null;
+    return victim;
+  }
+
+  /** Preemption by recompute: the KV goes, the known tokens stay, and the sequence waits in its old place. */
+  #preempt(sequence: Sequence): void {
+    this.#leave(sequence);
+    this.#blocks.free(sequence);
+    sequence.status = "waiting";
+    sequence.numPreemptions++;
+    this.#numPreemptions++;
+    this.#waiting.push(sequence);
+  }
+
+  /** Throws unless every sequence is in exactly the place that its status names, and the KV bookkeeping agrees. */
+  checkInvariants(): void {
+    for (const queue of [this.#waiting, this.#incoming]) {
+      for (const sequence of queue) {
+        assert(sequence.status === "waiting" && sequence.slot === -1, "a waiting sequence holds KV");
+      }
+    }
+    for (const sequence of this.#running) {
+      assert(sequence.status === "running", `a ${sequence.status} sequence is in steps`);
+      assert(sequence.numUncomputedTokens > 0, "a running sequence has nothing to compute");
+    }
+    const parkedStatuses = ["receiving", "received", "handing-off"];
+    for (const { status } of this.#parked)
+      assert(parkedStatuses.includes(status), `a ${status} sequence is parked`);
+    for (const sequence of this.#received) {
+      assert(
+        sequence.status === "received" && this.#parked.has(sequence),
+        "a received sequence is not parked",
+      );
+    }
+    assert(this.#running.length <= this.#options.maxRunning, "the batch is over its bound");
+    assert(this.#numHolding <= 2 * this.#options.maxRunning, "too many sequences hold KV");
+    this.#blocks.checkInvariants([...this.#running, ...this.#parked]);
+  }
+}
+
+function removeFrom(list: Sequence[], sequence: Sequence): void {
+  const at = list.indexOf(sequence);
+  assert(at !== -1, "a sequence is not in the list that its status names");
+  list.splice(at, 1);
+}

@@ -1,0 +1,66 @@
+import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import type { KvOp, KvRange } from "./kv/kv-ops.ts";
+import type { FinishReason, RequestId, WorkerId } from "./request.ts";
+import type { SampledToken, StepPlan } from "./scheduler/step-plan.ts";
+
+/** What a worker does with a request. */
+export type WorkerTask =
+  /** Prefill and decode here. */
+  | { readonly kind: "local" }
+  /** Prefill here, hand the KV to `peer`, emit the first token. */
+  | { readonly kind: "prefill"; readonly peer: WorkerId }
+  /** Receive the KV from `peer`, emit from the second token on. */
+  | { readonly kind: "decode"; readonly peer: WorkerId };
+
+/** Something a request's owner is told. */
+export type RequestEvent =
+  | {
+      readonly kind: "token";
+      readonly requestId: RequestId;
+      readonly epoch: number;
+      /** Counts output tokens of the request from 0, over all workers and attempts. */
+      readonly index: number;
+      readonly sampled: SampledToken;
+    }
+  | {
+      readonly kind: "cached";
+      readonly requestId: RequestId;
+      readonly epoch: number;
+      readonly numTokens: number;
+    }
+  | {
+      readonly kind: "finish";
+      readonly requestId: RequestId;
+      readonly epoch: number;
+      readonly reason: FinishReason;
+      /** Output tokens over the request's life. */
+      readonly numOutputTokens: number;
+    }
+  | {
+      readonly kind: "failed";
+      readonly requestId: RequestId;
+      readonly epoch: number;
+      readonly reason: HandoffFailure;
+    };
+
+/**
+ * What a worker loop wants done, in order. Effects that touch the engine (`kv-ops`, `execute`, `push-kv`, `install-kv`)
+ * must reach its queue in the order in which they appear: that order is what makes it safe to reuse a block.
+ */
+export type WorkerEffect =
+  | { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] }
+  /** Run the plan; report with `stepDone`. */
+  | { readonly kind: "execute"; readonly plan: StepPlan }
+  /** Nobody wants the step in flight any more: cut it short if that is possible. */
+  | { readonly kind: "abort-step" }
+  /** Export the range and send it; report with `kvPushed`. */
+  | { readonly kind: "push-kv"; readonly peer: WorkerId; readonly id: HandoffId; readonly range: KvRange }
+  /** Write the payload; report with `kvInstalled`. */
+  | {
+      readonly kind: "install-kv";
+      readonly id: HandoffId;
+      readonly range: KvRange;
+      readonly payload: unknown;
+    }
+  | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
+  | { readonly kind: "emit"; readonly events: readonly RequestEvent[] };

@@ -1,0 +1,416 @@
+import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
+import {
+  DEFAULT_HANDOFF_TIMEOUTS,
+  HandoffSender,
+  type HandoffTimeouts,
+  type SenderEffect,
+} from "./handoff/sender.ts";
+import type { BlockManager } from "./kv/block-manager.ts";
+import type { Request, RequestId, WorkerId } from "./request.ts";
+import type { AddOutcome, Scheduler, SequenceUpdate } from "./scheduler/scheduler.ts";
+import type { StepPlan, StepResult } from "./scheduler/step-plan.ts";
+import { Sequence } from "./sequence.ts";
+import { assert, assertNever } from "./util/assert.ts";
+import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
+
+/** Reserves that may wait for the gateway's word at once; a further one is refused. */
+const MAX_EARLY_RESERVES = 256;
+
+interface Entry {
+  readonly sequence: Sequence;
+  readonly sender: HandoffSender | null;
+  readonly receiver: HandoffReceiver | null;
+  cachedReported: boolean;
+}
+
+/** A reserve that came before the gateway told us of the request. */
+interface EarlyReserve {
+  readonly peer: WorkerId;
+  readonly epoch: number;
+  readonly numTokens: number;
+  readonly deadlineMs: number;
+}
+
+/** Outcome of handoffs so far, by `ok` or reason of failure. */
+export type HandoffCounts = Readonly<Partial<Record<"ok" | HandoffFailure, number>>>;
+
+/**
+ * One worker: takes requests, runs steps, hands KV over. The server and the twin drive this same file.
+ *
+ * Every input is a method that takes the time; what is to be done comes back through {@link takeEffects}. After each input
+ * the loop turns once: grant room to incoming sequences, then schedule a step if the engine is idle.
+ */
+export class WorkerLoop {
+  readonly #scheduler: Scheduler;
+  readonly #blocks: BlockManager;
+  readonly #timeouts: HandoffTimeouts;
+  readonly #maxRequests: number;
+  readonly #entries = new Map<RequestId, Entry>();
+  readonly #handoffs = new Map<RequestId, Entry>();
+  readonly #earlyReserves = new Map<RequestId, EarlyReserve>();
+  readonly #handoffCounts: Partial<Record<"ok" | HandoffFailure, number>> = {};
+  #effects: WorkerEffect[] = [];
+  #events: RequestEvent[] = [];
+  #nextOrder = 0;
+
+  /** `maxRequests` bounds everything that is not over, whatever it waits for. */
+  constructor(options: {
+    scheduler: Scheduler;
+    blocks: BlockManager;
+    maxRequests: number;
+    timeouts?: HandoffTimeouts;
+  }) {
+    this.#maxRequests = options.maxRequests;
+    this.#scheduler = options.scheduler;
+    this.#blocks = options.blocks;
+    this.#timeouts = options.timeouts ?? DEFAULT_HANDOFF_TIMEOUTS;
+  }
+
+  /** Requests that are not over on this worker. */
+  get numRequests(): number {
+    return this.#entries.size;
+  }
+
+  get handoffCounts(): HandoffCounts {
+    return this.#handoffCounts;
+  }
+
+  /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
+  get nextDeadlineMs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { sender, receiver } of this.#handoffs.values()) {
+      next = Math.min(next, (sender ?? receiver)!.deadlineMs);
+    }
+    for (const reserve of this.#earlyReserves.values()) next = Math.min(next, reserve.deadlineMs);
+    return next;
+  }
+
+  /** What is to be done since the last call, in order. */
+  takeEffects(): WorkerEffect[] {
+    if (this.#events.length > 0) {
+      this.#effects.push({ kind: "emit", events: this.#events });
+      this.#events = [];
+    }
+    const effects = this.#effects;
+    if (effects.length > 0) this.#effects = [];
+    return effects;
+  }
+
+  /** Takes a request over. An earlier epoch of the same request is given up. */
+  submit(request: Request, task: WorkerTask, nowMs: number): AddOutcome {
+    const earlier = this.#entries.get(request.id);
+    if (earlier !== undefined) this.#giveUp(earlier, "cancelled");
+    const sequence = new Sequence(request, {
+      order: this.#nextOrder++,
+      stopsAfterPrefill: task.kind === "prefill",
+    });
+    const outcome = this.#accept(sequence, task, nowMs);
+    this.#turn(nowMs);
+    return outcome;
+  }
+
+  #accept(sequence: Sequence, task: WorkerTask, nowMs: number): AddOutcome {
+    if (!this.#scheduler.fits(sequence)) return "too_long";
+    if (this.#entries.size >= this.#maxRequests) return "queue_full";
+    if (task.kind !== "local") {
+      this.#openHandoff(sequence, task, nowMs);
+      return "added";
+    }
+    const outcome = this.#scheduler.add(sequence);
+    if (outcome === "added") this.#track(sequence, null, null);
+    return outcome;
+  }
+
+  /** Stops a request within one step. An unknown id or another epoch is ignored. */
+  cancel(requestId: RequestId, epoch: number, nowMs: number): void {
+    const entry = this.#entries.get(requestId);
+    if (entry === undefined || entry.sequence.request.epoch !== epoch) return;
+    this.#giveUp(entry, "cancelled");
+    this.#turn(nowMs);
+  }
+
+  /** Stops every request: their owner has gone. */
+  cancelAll(nowMs: number): void {
+    for (const entry of [...this.#entries.values()]) this.#giveUp(entry, "cancelled");
+    this.#turn(nowMs);
+  }
+
+  /** The engine has executed a plan. */
+  stepDone(plan: StepPlan, result: StepResult, nowMs: number): void {
+    for (const update of this.#scheduler.apply(plan, result)) this.#afterStep(update, nowMs);
+    this.#turn(nowMs);
+  }
+
+  /** A `push-kv` effect has been carried out: the bytes are with the link, or it has failed. */
+  kvPushed(id: HandoffId, ok: boolean, nowMs: number): void {
+    const entry = this.#find(id);
+    if (entry?.sender) this.#runSender(entry, entry.sender.onPushed(ok, nowMs));
+    this.#turn(nowMs);
+  }
+
+  /** An `install-kv` effect has been carried out. */
+  kvInstalled(id: HandoffId, end: number, ok: boolean, nowMs: number): void {
+    const entry = this.#find(id);
+    if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+    this.#turn(nowMs);
+  }
+
+  /** A message from another worker. Messages for an unknown request or epoch change nothing here. */
+  receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
+    const entry = this.#find(message);
+    if (entry !== undefined && (entry.sender ?? entry.receiver)?.peer === peer) {
+      if (entry.sender) this.#runSender(entry, senderReaction(entry.sender, message));
+      else if (entry.receiver) this.#runReceiver(entry, receiverReaction(entry.receiver, message, nowMs));
+    } else if (message.kind === "reserve") {
+      this.#holdReserve(peer, message, nowMs);
+    } else if (message.kind === "abort") {
+      const early = this.#earlyReserves.get(message.requestId);
+      if (early?.peer === peer && early.epoch === message.epoch)
+        this.#earlyReserves.delete(message.requestId);
+    } else if (message.kind === "kv" || message.kind === "commit" || message.kind === "grant") {
+      const reply = { kind: "abort", requestId: message.requestId, epoch: message.epoch } as const;
+      this.#effects.push({ kind: "send", peer, message: { ...reply, reason: "unknown_request" } });
+    }
+    this.#turn(nowMs);
+  }
+
+  /** A worker is gone: every handoff with it fails. */
+  peerLost(peer: WorkerId, nowMs: number): void {
+    for (const entry of [...this.#handoffs.values()]) {
+      if ((entry.sender ?? entry.receiver)?.peer === peer) this.#failHandoff(entry, "peer_lost", false);
+    }
+    for (const [requestId, reserve] of this.#earlyReserves) {
+      if (reserve.peer === peer) this.#earlyReserves.delete(requestId);
+    }
+    this.#turn(nowMs);
+  }
+
+  /** Lets waits that are over run out. */
+  tick(nowMs: number): void {
+    for (const entry of [...this.#handoffs.values()]) {
+      if (entry.sender) this.#runSender(entry, entry.sender.onDeadline(nowMs));
+      else if (entry.receiver) this.#runReceiver(entry, entry.receiver.onDeadline(nowMs));
+    }
+    for (const [requestId, reserve] of this.#earlyReserves) {
+      if (nowMs >= reserve.deadlineMs) this.#refuseReserve(requestId, reserve, "unknown_request");
+    }
+    this.#turn(nowMs);
+  }
+
+  #openHandoff(sequence: Sequence, task: Exclude<WorkerTask, { kind: "local" }>, nowMs: number): void {
+    const options = { sequence, peer: task.peer, timeouts: this.#timeouts };
+    if (task.kind === "prefill") {
+      const sender = new HandoffSender(options);
+      const entry = this.#track(sequence, sender, null);
+      this.#runSender(entry, sender.start(nowMs));
+      return;
+    }
+    const receiver = new HandoffReceiver({ ...options, nowMs });
+    const entry = this.#track(sequence, null, receiver);
+    const early = this.#earlyReserves.get(sequence.request.id);
+    if (early !== undefined && early.peer === task.peer && early.epoch === sequence.request.epoch) {
+      this.#earlyReserves.delete(sequence.request.id);
+      this.#runReceiver(entry, receiver.onReserve(early.numTokens));
+    }
+  }
+
+  #track(sequence: Sequence, sender: HandoffSender | null, receiver: HandoffReceiver | null): Entry {
+    const entry: Entry = { sequence, sender, receiver, cachedReported: false };
+    this.#entries.set(sequence.request.id, entry);
+    if (sender !== null || receiver !== null) this.#handoffs.set(sequence.request.id, entry);
+    return entry;
+  }
+
+  #find(id: HandoffId): Entry | undefined {
+    const entry = this.#handoffs.get(id.requestId);
+    return entry?.sequence.request.epoch === id.epoch ? entry : undefined;
+  }
+
+  #afterStep(update: SequenceUpdate, nowMs: number): void {
+    const { sequence, emitted, finishReason } = update;
+    const { id: requestId, epoch } = sequence.request;
+    const entry = this.#entries.get(requestId);
+    assert(entry?.sequence === sequence, "a step advanced a sequence that nobody owns");
+    if (!entry.cachedReported) {
+      entry.cachedReported = true;
+      this.#events.push({ kind: "cached", requestId, epoch, numTokens: sequence.numCachedTokens });
+    }
+    if (emitted !== null) {
+      const index = sequence.numOutputTokens - 1;
+      this.#events.push({ kind: "token", requestId, epoch, index, sampled: emitted });
+    }
+    if (finishReason !== null) {
+      const { numOutputTokens } = sequence;
+      this.#events.push({ kind: "finish", requestId, epoch, reason: finishReason, numOutputTokens });
+      // The first token was the last: the decode worker is not needed any more.
+      if (entry.sender) this.#failHandoff(entry, "cancelled", true);
+      this.#untrack(entry);
+    } else if (entry.sender) {
+      this.#runSender(entry, entry.sender.onComputed(emitted, nowMs));
+    }
+  }
+
+  #runSender(entry: Entry, effects: readonly SenderEffect[]): void {
+    const { sequence, sender } = entry;
+    for (const effect of effects) {
+      if (effect.kind === "send") {
+        this.#effects.push({ kind: "send", peer: sender!.peer, message: effect.message });
+      } else if (effect.kind === "push") {
+        this.#flushKvOps();
+        const range = { slot: sequence.slot, start: effect.start, end: effect.end };
+        this.#effects.push({ kind: "push-kv", peer: sender!.peer, id: idOf(sequence), range });
+      } else if (effect.kind === "start") {
+        const outcome = this.#scheduler.add(sequence);
+        if (outcome !== "added") this.#runSender(entry, sender!.fail("no_space", true));
+      } else {
+        this.#closeHandoff(entry, effect.failure);
+      }
+    }
+  }
+
+  #runReceiver(entry: Entry, effects: readonly ReceiverEffect[]): void {
+    const { sequence, receiver } = entry;
+    for (const effect of effects) {
+      if (effect.kind === "send") {
+        this.#effects.push({ kind: "send", peer: receiver!.peer, message: effect.message });
+      } else if (effect.kind === "queue") {
+        const outcome = this.#scheduler.addIncoming(sequence);
+        if (outcome !== "added") this.#runReceiver(entry, receiver!.fail("no_space", true));
+      } else if (effect.kind === "install") {
+        this.#flushKvOps();
+        const range = { slot: sequence.slot, start: effect.start, end: effect.end };
+        this.#effects.push({ kind: "install-kv", id: idOf(sequence), range, payload: effect.payload });
+      } else if (effect.kind === "activate") {
+        this.#handoffs.delete(sequence.request.id);
+        this.#count("ok");
+        // Only the prefill side knows how much of the prompt was cached, and it has said so.
+        entry.cachedReported = true;
+        this.#scheduler.activate(sequence, effect.firstToken.token);
+      } else {
+        this.#closeHandoff(entry, effect.failure);
+      }
+    }
+  }
+
+  /** A handoff has ended on this side without an active sequence: the KV goes, and the owner hears of a failure. */
+  #closeHandoff(entry: Entry, failure: HandoffFailure | null): void {
+    this.#untrack(entry);
+    this.#count(failure ?? "ok");
+    this.#scheduler.remove(entry.sequence);
+    if (failure !== null && failure !== "cancelled") {
+      this.#events.push({ kind: "failed", ...idOf(entry.sequence), reason: failure });
+    }
+  }
+
+  #failHandoff(entry: Entry, reason: HandoffFailure, tellPeer: boolean): void {
+    if (entry.sender) this.#runSender(entry, entry.sender.fail(reason, tellPeer));
+    else if (entry.receiver) this.#runReceiver(entry, entry.receiver.fail(reason, tellPeer));
+  }
+
+  #giveUp(entry: Entry, reason: HandoffFailure): void {
+    if (this.#handoffs.has(entry.sequence.request.id)) this.#failHandoff(entry, reason, true);
+    this.#untrack(entry);
+    this.#scheduler.remove(entry.sequence);
+    const plan = this.#scheduler.planInFlight;
+    if (plan?.chunks.every((chunk) => chunk.sequence.status === "finished")) {
+      this.#effects.push({ kind: "abort-step" });
+    }
+  }
+
+  #untrack(entry: Entry): void {
+    const { id } = entry.sequence.request;
+    if (this.#entries.get(id) === entry) this.#entries.delete(id);
+    if (this.#handoffs.get(id) === entry) this.#handoffs.delete(id);
+  }
+
+  #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
+    const { requestId, epoch, numTokens } = message;
+    const reserve = { peer, epoch, numTokens, deadlineMs: nowMs + this.#timeouts.reserveMs };
+    const known = this.#entries.get(requestId);
+    const stale = known !== undefined && known.sequence.request.epoch >= epoch;
+    if (stale || this.#earlyReserves.size >= MAX_EARLY_RESERVES)
+      this.#refuseReserve(requestId, reserve, "unknown_request");
+    else this.#earlyReserves.set(requestId, reserve);
+  }
+
+  #refuseReserve(requestId: RequestId, reserve: EarlyReserve, reason: HandoffFailure): void {
+    this.#earlyReserves.delete(requestId);
+    const message = { kind: "refuse", requestId, epoch: reserve.epoch, reason } as const;
+    this.#effects.push({ kind: "send", peer: reserve.peer, message });
+  }
+
+  #count(outcome: "ok" | HandoffFailure): void {
+    this.#handoffCounts[outcome] = (this.#handoffCounts[outcome] ?? 0) + 1;
+  }
+
+  #flushKvOps(): void {
+    const ops = this.#blocks.takeOps();
+    if (ops.length > 0) this.#effects.push({ kind: "kv-ops", ops });
+  }
+
+  #turn(nowMs: number): void {
+    for (const sequence of this.#scheduler.grantIncoming()) {
+      const entry = this.#handoffs.get(sequence.request.id);
+      assert(entry?.receiver, "an incoming sequence has no receiver");
+      this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
+    }
+    if (this.#scheduler.planInFlight === null) {
+      const plan = this.#scheduler.schedule();
+      this.#flushKvOps();
+      if (plan !== null) this.#effects.push({ kind: "execute", plan });
+    }
+  }
+
+  /** Throws unless loop, scheduler, handoffs and KV bookkeeping agree. */
+  checkInvariants(): void {
+    this.#scheduler.checkInvariants();
+    for (const [requestId, entry] of this.#entries) {
+      assert(entry.sequence.request.id === requestId, "an entry is filed under another id");
+      assert(entry.sequence.status !== "finished", `finished request ${requestId} is still tracked`);
+    }
+    for (const [requestId, entry] of this.#handoffs) {
+      assert(this.#entries.get(requestId) === entry, "a handoff belongs to no request");
+      entry.sender?.checkInvariants();
+      entry.receiver?.checkInvariants();
+    }
+    assert(this.#earlyReserves.size <= MAX_EARLY_RESERVES, "too many early reserves");
+  }
+}
+
+function idOf(sequence: Sequence): HandoffId {
+  return { requestId: sequence.request.id, epoch: sequence.request.epoch };
+}
+
+function senderReaction(sender: HandoffSender, message: HandoffMessage): SenderEffect[] {
+  if (message.kind === "grant") return sender.onGrant(message.cachedTokens);
+  if (message.kind === "ack") return sender.onAck();
+  if (message.kind === "refuse" || message.kind === "nack" || message.kind === "abort") {
+    return sender.fail(message.reason, false);
+  }
+  return sender.fail("verification", true);
+}
+
+function receiverReaction(
+  receiver: HandoffReceiver,
+  message: HandoffMessage,
+  nowMs: number,
+): ReceiverEffect[] {
+  switch (message.kind) {
+    case "reserve":
+      return receiver.onReserve(message.numTokens);
+    case "kv":
+      return receiver.onKv(message.start, message.end, message.payload, nowMs);
+    case "commit":
+      return receiver.onCommit(message.numTokens, message.firstToken);
+    case "abort":
+      return receiver.fail(message.reason, false);
+    case "grant":
+    case "refuse":
+    case "ack":
+    case "nack":
+      return receiver.fail("verification", true);
+    default:
+      return assertNever(message);
+  }
+}
