@@ -287,6 +287,9 @@ export class WorkerLoop {
         // Only the prefill side knows how much of the prompt was cached, and it has said so.
         entry.cachedReported = true;
         this.#scheduler.activate(sequence, effect.firstToken.token);
+        // The prefill side has emitted this token too, unless it died: the owner takes whichever comes first.
+        const index = sequence.numOutputTokens - 1;
+        this.#events.push({ kind: "token", ...idOf(sequence), index, sampled: effect.firstToken });
       } else {
         this.#closeHandoff(entry, effect.failure);
       }

@@ -1,0 +1,320 @@
+import type { HandoffFailure } from "../handoff/messages.ts";
+import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../request.ts";
+import { type Booking, FleetLedger } from "../router/fleet-ledger.ts";
+import type { PlacementDecision, PlacementPolicy } from "../router/placement.ts";
+import type { SampledToken } from "../scheduler/step-plan.ts";
+import { assert } from "../util/assert.ts";
+import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
+
+export interface DispatcherOptions {
+  readonly placement: PlacementPolicy;
+  /** Requests that are not over, waiting ones included. A further one is refused. */
+  readonly maxRequests: number;
+  /** How long a request may wait for a worker to be ready. */
+  readonly maxWaitMs: number;
+  /** How often a request may be placed before it is given up. */
+  readonly maxAttempts: number;
+}
+
+/** Why a request ended badly; the gateway maps it to a status. */
+export type DispatchFailure =
+  | "queue_full"
+  /** No worker became ready in time. */
+  | "no_workers"
+  /** A worker was lost or failed after output had begun, or too often before. */
+  | "worker_lost"
+  /** The workers have no room. */
+  | "kv_exhausted"
+  /** The request can't ever fit a worker. */
+  | "too_long";
+
+/** What the dispatcher wants done, in order. */
+export type DispatchEffect =
+  | {
+      readonly kind: "submit";
+      readonly worker: WorkerId;
+      readonly request: Request;
+      readonly task: WorkerTask;
+    }
+  | {
+      readonly kind: "cancel";
+      readonly worker: WorkerId;
+      readonly requestId: RequestId;
+      readonly epoch: number;
+    }
+  | { readonly kind: "placed"; readonly requestId: RequestId; readonly decision: PlacementDecision }
+  | { readonly kind: "tokens"; readonly requestId: RequestId; readonly tokens: readonly SampledToken[] }
+  | {
+      readonly kind: "finish";
+      readonly requestId: RequestId;
+      readonly reason: FinishReason;
+      readonly numCachedTokens: number;
+    }
+  | { readonly kind: "error"; readonly requestId: RequestId; readonly failure: DispatchFailure };
+
+/** One request over all its attempts. */
+interface Flight {
+  readonly request: Request;
+  readonly deadlineMs: number;
+  /** Attempt under way; 0 before the first. The request's epoch on the workers. */
+  epoch: number;
+  decision: PlacementDecision | null;
+  booking: Booking | null;
+  /** Output passed on so far. */
+  numEmitted: number;
+  /** Output that came before something earlier did: the two legs report over different links. */
+  readonly early: Map<number, SampledToken>;
+  fresh: SampledToken[];
+  numCachedTokens: number;
+  /** Whether the decode worker has everything, so that the prefill worker is not needed any more. */
+  handedOff: boolean;
+  finish: { readonly reason: FinishReason; readonly numOutputTokens: number } | null;
+}
+
+/**
+ * Brings requests to workers and their output back, over any number of attempts.
+ *
+ * Tokens are passed on once and in order, whichever leg reports them first. An attempt that fails before any token was
+ * passed on is followed by another one; later it ends the request, until requests can move while they decode: everything
+ * that this takes, the emitted tokens and the seed, is in the flight.
+ */
+export class Dispatcher {
+  readonly #options: DispatcherOptions;
+  readonly #ledger = new FleetLedger();
+  readonly #flights = new Map<RequestId, Flight>();
+  /** Requests without a worker, in order of arrival. */
+  readonly #waiting = new Set<Flight>();
+  #effects: DispatchEffect[] = [];
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  get numRequests(): number {
+    return this.#flights.size;
+  }
+
+  get numWaiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** When `tick` has something to do next. */
+  get nextDeadlineMs(): number {
+    // Waiting time is the same for all, so the first to come is the first to run out.
+    for (const flight of this.#waiting) return flight.deadlineMs;
+    return Number.POSITIVE_INFINITY;
+  }
+
+  takeEffects(): DispatchEffect[] {
+    const effects = this.#effects;
+    if (effects.length > 0) this.#effects = [];
+    return effects;
+  }
+
+  /** Takes a request over, or says at once why not. Its epoch is the dispatcher's to set. */
+  submit(request: Request, nowMs: number): "accepted" | "queue_full" {
+    assert(!this.#flights.has(request.id), "a request id is used twice");
+    if (this.#flights.size >= this.#options.maxRequests) return "queue_full";
+    const flight: Flight = {
+      request,
+      deadlineMs: nowMs + this.#options.maxWaitMs,
+      epoch: 0,
+      decision: null,
+      booking: null,
+      numEmitted: request.resumedTokens.length,
+      early: new Map(),
+      fresh: [],
+      numCachedTokens: 0,
+      handedOff: false,
+      finish: null,
+    };
+    this.#flights.set(request.id, flight);
+    this.#place(flight);
+    return "accepted";
+  }
+
+  /** The client has gone, or has what it wanted. */
+  cancel(requestId: RequestId): void {
+    const flight = this.#flights.get(requestId);
+    if (flight === undefined) return;
+    this.#cancelLegs(flight);
+    this.#close(flight);
+  }
+
+  workerReady(worker: { id: WorkerId; role: WorkerRole; kvTokensTotal: number }): void {
+    this.#ledger.add(worker);
+    for (const flight of [...this.#waiting]) this.#place(flight);
+  }
+
+  /** The worker finishes what it has and gets nothing new. */
+  workerDraining(id: WorkerId): void {
+    this.#ledger.setAccepting(id, false);
+  }
+
+  workerLost(id: WorkerId): void {
+    this.#ledger.remove(id);
+    for (const flight of [...this.#flights.values()]) {
+      const { decision } = flight;
+      if (decision === null) continue;
+      const needed = decision.decodeWorker === id || (decision.prefillWorker === id && !flight.handedOff);
+      if (needed) this.#attemptFailed(flight, "worker_lost");
+    }
+  }
+
+  /** A worker did not take a request that it was sent. */
+  submitFailed(requestId: RequestId, epoch: number, failure: DispatchFailure): void {
+    const flight = this.#current(requestId, epoch);
+    if (flight !== null) this.#attemptFailed(flight, failure);
+  }
+
+  /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
+  workerEvents(worker: WorkerId, events: readonly RequestEvent[]): void {
+    const touched = new Set<Flight>();
+    for (const event of events) {
+      const flight = this.#current(event.requestId, event.epoch);
+      if (flight === null) continue;
+      if (event.kind === "token") this.#take(flight, worker, event.index, event.sampled);
+      else if (event.kind === "cached") flight.numCachedTokens = event.numTokens;
+      else if (event.kind === "finish") flight.finish = event;
+      else {
+        this.#attemptFailed(flight, failureOf(event.reason));
+        continue;
+      }
+      touched.add(flight);
+    }
+    for (const flight of touched) this.#passOn(flight);
+  }
+
+  tick(nowMs: number): void {
+    for (const flight of [...this.#waiting]) {
+      if (nowMs >= flight.deadlineMs) this.#fail(flight, "no_workers");
+    }
+  }
+
+  #current(requestId: RequestId, epoch: number): Flight | null {
+    const flight = this.#flights.get(requestId);
+    return flight !== undefined && flight.epoch === epoch && flight.decision !== null ? flight : null;
+  }
+
+  #place(flight: Flight): void {
+    const { request } = flight;
+    const numTokens = request.promptTokens.length + request.resumedTokens.length;
+    const decision = this.#options.placement.place({ numPromptTokens: numTokens }, this.#ledger.views());
+    if (decision === null) {
+      this.#waiting.add(flight);
+      return;
+    }
+    this.#waiting.delete(flight);
+    flight.epoch++;
+    flight.decision = decision;
+    flight.booking = this.#ledger.book(decision, numTokens);
+    flight.handedOff = decision.prefillWorker === decision.decodeWorker;
+    this.#effects.push({ kind: "placed", requestId: request.id, decision });
+    const attempt: Request = { ...request, epoch: flight.epoch };
+    if (flight.handedOff) {
+      this.#effects.push({
+        kind: "submit",
+        worker: decision.decodeWorker,
+        request: attempt,
+        task: { kind: "local" },
+      });
+      return;
+    }
+    const { prefillWorker, decodeWorker } = decision;
+    const decode: WorkerTask = { kind: "decode", peer: prefillWorker };
+    const prefill: WorkerTask = { kind: "prefill", peer: decodeWorker };
+    this.#effects.push({ kind: "submit", worker: decodeWorker, request: attempt, task: decode });
+    this.#effects.push({ kind: "submit", worker: prefillWorker, request: attempt, task: prefill });
+  }
+
+  #take(flight: Flight, worker: WorkerId, index: number, sampled: SampledToken): void {
+    if (worker === flight.decision!.decodeWorker) flight.handedOff = true;
+    // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
+    if (index < flight.numEmitted) return;
+    if (index > flight.numEmitted) {
+      flight.early.set(index, sampled);
+      return;
+    }
+    flight.fresh.push(sampled);
+    flight.numEmitted++;
+    for (let next = flight.early.get(flight.numEmitted); next !== undefined; ) {
+      flight.early.delete(flight.numEmitted++);
+      flight.fresh.push(next);
+      next = flight.early.get(flight.numEmitted);
+    }
+  }
+
+  #passOn(flight: Flight): void {
+    const { request, fresh, finish } = flight;
+    if (this.#flights.get(request.id) !== flight) return;
+    if (fresh.length > 0) {
+      this.#ledger.prefilled(flight.booking!);
+      this.#ledger.grew(flight.booking!, fresh.length);
+      this.#effects.push({ kind: "tokens", requestId: request.id, tokens: fresh });
+      flight.fresh = [];
+    }
+    if (finish !== null && flight.numEmitted === finish.numOutputTokens) {
+      const { numCachedTokens } = flight;
+      this.#effects.push({ kind: "finish", requestId: request.id, reason: finish.reason, numCachedTokens });
+      this.#close(flight);
+    }
+  }
+
+  #attemptFailed(flight: Flight, failure: DispatchFailure): void {
+    this.#cancelLegs(flight);
+    if (flight.booking !== null) this.#ledger.settle(flight.booking);
+    flight.booking = null;
+    flight.decision = null;
+    flight.early.clear();
+    flight.finish = null;
+    const begun = flight.numEmitted > flight.request.resumedTokens.length;
+    if (begun || failure === "too_long" || flight.epoch >= this.#options.maxAttempts)
+      this.#fail(flight, failure);
+    else this.#place(flight);
+  }
+
+  #fail(flight: Flight, failure: DispatchFailure): void {
+    this.#effects.push({ kind: "error", requestId: flight.request.id, failure });
+    this.#close(flight);
+  }
+
+  /** Tells every worker that still lives and may hold something of the attempt. */
+  #cancelLegs(flight: Flight): void {
+    if (flight.decision === null) return;
+    const { id: requestId } = flight.request;
+    const { prefillWorker, decodeWorker } = flight.decision;
+    for (const worker of new Set([prefillWorker, decodeWorker])) {
+      if (this.#ledger.has(worker))
+        this.#effects.push({ kind: "cancel", worker, requestId, epoch: flight.epoch });
+    }
+  }
+
+  #close(flight: Flight): void {
+    if (flight.booking !== null) this.#ledger.settle(flight.booking);
+    flight.booking = null;
+    flight.decision = null;
+    this.#waiting.delete(flight);
+    this.#flights.delete(flight.request.id);
+  }
+
+  checkInvariants(): void {
+    const bookings: Booking[] = [];
+    for (const [id, flight] of this.#flights) {
+      assert(flight.request.id === id, "a flight is filed under another id");
+      assert(
+        (flight.decision === null) === this.#waiting.has(flight),
+        "a flight is neither placed nor waiting",
+      );
+      assert((flight.booking === null) === (flight.decision === null), "placed and booked disagree");
+      assert(flight.fresh.length === 0, "tokens are kept back");
+      if (flight.booking !== null) bookings.push(flight.booking);
+    }
+    for (const flight of this.#waiting)
+      assert(this.#flights.has(flight.request.id), "a waiting flight is over");
+    this.#ledger.checkInvariants(bookings);
+  }
+}
+
+function failureOf(reason: HandoffFailure): DispatchFailure {
+  return reason === "no_space" ? "kv_exhausted" : "worker_lost";
+}
