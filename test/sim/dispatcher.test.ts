@@ -71,7 +71,7 @@ class DispatchedFleet {
       const outcome = loop.submit(request, task, this.fleet.nowMs);
       if (outcome === "added") return;
       const failure = outcome === "too_long" ? "too_long" : "kv_exhausted";
-      this.#act(() => this.dispatcher.submitFailed(request.id, request.epoch, failure));
+      this.#act(() => this.dispatcher.attemptFailed(request.id, request.epoch, failure));
     });
   }
 

@@ -161,8 +161,8 @@ export class Dispatcher {
     }
   }
 
-  /** A worker did not take a request that it was sent. */
-  submitFailed(requestId: RequestId, epoch: number, failure: DispatchFailure): void {
+  /** A worker did not take a request that it was sent, or can't go on with it. */
+  attemptFailed(requestId: RequestId, epoch: number, failure: DispatchFailure): void {
     const flight = this.#current(requestId, epoch);
     if (flight !== null) this.#attemptFailed(flight, failure);
   }

@@ -141,7 +141,11 @@ describe("Scheduler", () => {
   it("rejects what can never fit, and what exceeds the queue", () => {
     const { worker } = makeWorker({ numBlocks: 4, maxWaiting: 1, maxRunning: 1 });
     const take = (id: string, length: number) =>
-      worker.loop.submit(makeRequest({ id, prompt: tokenRange(1, length), maxOutputTokens: 2 }), { kind: "local" }, 0);
+      worker.loop.submit(
+        makeRequest({ id, prompt: tokenRange(1, length), maxOutputTokens: 2 }),
+        { kind: "local" },
+        0,
+      );
     expect(take("huge", 17)).toBe("too_long");
     expect([take("runs", 4), take("waits", 4), take("excess", 4)]).toEqual(["added", "added", "queue_full"]);
   });
@@ -165,7 +169,9 @@ describe("Scheduler", () => {
     events.length = 0;
     submit({ id: "rest", prompt: tokenRange(100, 5), resumed: whole.slice(0, 3), maxOutputTokens: 8 });
     while (worker.runJob(0));
-    const rest = events.flatMap((event) => (event.kind === "token" ? [[event.index, event.sampled.token]] : []));
+    const rest = events.flatMap((event) =>
+      event.kind === "token" ? [[event.index, event.sampled.token]] : [],
+    );
     expect(rest).toEqual(whole.slice(3).map((token, i) => [i + 3, token]));
   });
 
