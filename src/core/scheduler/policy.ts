@@ -29,6 +29,8 @@ export interface StepBuilder {
 /** Decides who takes part in the next step. Small and stateless: all state is in the scheduler. */
 export interface SchedulingPolicy {
   readonly name: string;
+  /** Whether a prompt runs in one piece: the token budget of a step is then the longest context. */
+  readonly wholePrompts: boolean;
   /** Fills one step. The order of calls is the order of service. */
   build(step: StepBuilder): void;
 }

@@ -6,6 +6,7 @@ import { isDecoding, type SchedulingPolicy } from "../policy.ts";
  */
 export const chunkedPolicy: SchedulingPolicy = {
   name: "chunked",
+  wholePrompts: false,
   build(step) {
     for (const sequence of step.running) if (isDecoding(sequence)) step.compute(sequence, 1);
     for (const sequence of step.running) {

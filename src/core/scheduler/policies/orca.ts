@@ -6,6 +6,7 @@ import type { SchedulingPolicy } from "../policy.ts";
  */
 export const orcaPolicy: SchedulingPolicy = {
   name: "orca",
+  wholePrompts: true,
   build(step) {
     for (const sequence of step.running) step.compute(sequence, Number.POSITIVE_INFINITY);
     while (step.admitNext(Number.POSITIVE_INFINITY, "maximum") > 0);

@@ -6,6 +6,7 @@ import { isDecoding, type SchedulingPolicy } from "../policy.ts";
  */
 export const prefillFirstPolicy: SchedulingPolicy = {
   name: "prefill-first",
+  wholePrompts: true,
   build(step) {
     let prefillTokens = 0;
     for (const sequence of step.running) {

@@ -6,6 +6,7 @@ import type { SchedulingPolicy } from "../policy.ts";
  */
 export const staticPolicy: SchedulingPolicy = {
   name: "static",
+  wholePrompts: true,
   build(step) {
     if (step.running.length === 0) {
       while (step.admitNext(Number.POSITIVE_INFINITY, "maximum") > 0);
