@@ -160,14 +160,28 @@ describe("BlockManager", () => {
     bench.check();
   });
 
-  it("keeps nothing when prefix caching is off", () => {
-    const bench = new Bench({ prefixCaching: false });
+  it("keeps nothing when no block may be cached", () => {
+    const bench = new Bench({ maxCachedBlocks: 0 });
     const first = makeSequence({ prompt: tokenRange(0, 12) });
     bench.admit(first);
     bench.compute(first);
     bench.free(first);
     expect(bench.manager.numCachedBlocks).toBe(0);
     expect(bench.cells.numCells).toBe(0);
+  });
+
+  it("keeps no more unused blocks than allowed, beginnings of prefixes before their ends", () => {
+    const bench = new Bench({ maxCachedBlocks: 2 });
+    const first = makeSequence({ prompt: tokenRange(0, 17) });
+    bench.admit(first);
+    bench.compute(first);
+    bench.free(first);
+    expect(bench.manager.numCachedBlocks).toBe(2);
+    expect(bench.cells.numCells).toBe(8);
+    const again = makeSequence({ prompt: tokenRange(0, 17) });
+    bench.admit(again);
+    expect(again.numComputedTokens).toBe(8);
+    bench.check();
   });
 
   it("agrees with a naive engine under any sequence of operations", () => {
@@ -202,6 +216,7 @@ describe("BlockManager", () => {
           numBlocks: fc.integer({ min: 8, max: 30 }),
           numSlots: fc.integer({ min: 1, max: 6 }),
           blockSizeTokens: fc.constantFrom(1, 2, 4),
+          maxCachedBlocks: fc.constantFrom(0, 3, 1000),
         }),
         fc.array(command, { maxLength: 80 }),
         (options, commands) => {

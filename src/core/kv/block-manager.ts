@@ -15,8 +15,11 @@ export interface BlockManagerOptions {
   readonly numSlots: number;
   /** Part of every block hash. */
   readonly modelId: string;
-  /** Off: every sequence computes all its tokens, and nothing is kept. Default on. */
-  readonly prefixCaching?: boolean;
+  /**
+   * The most blocks that are kept for reuse while no sequence uses them; 0 turns prefix caching off. By default all. An engine
+   * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
+   */
+  readonly maxCachedBlocks?: number;
 }
 
 /**
@@ -30,14 +33,14 @@ export class BlockManager {
   readonly #pool: BlockPool;
   readonly #slots: SlotTable;
   readonly #modelId: string;
-  readonly #prefixCaching: boolean;
+  readonly #maxCachedBlocks: number;
   readonly #hashers = new Map<string, BlockHasher>();
   #ops: KvOp[] = [];
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
     this.#modelId = options.modelId;
-    this.#prefixCaching = options.prefixCaching ?? true;
+    this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#pool = new BlockPool(options.numBlocks);
     this.#slots = new SlotTable(options);
   }
@@ -75,7 +78,7 @@ export class BlockManager {
    */
   admit(sequence: Sequence, numTokens: number, reusableTokens: number): boolean {
     assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
-    const maxShared = this.#prefixCaching ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
+    const maxShared = this.#maxCachedBlocks > 0 ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
     if (maxShared > 0) this.#hashUpTo(sequence, maxShared);
     if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
     const slot = this.#takeSlot();
@@ -102,7 +105,7 @@ export class BlockManager {
 
   /** Files the blocks that have been computed in full, so that later sequences find them. */
   fileComputed(sequence: Sequence): void {
-    if (!this.#prefixCaching) return;
+    if (this.#maxCachedBlocks === 0) return;
     const numFull = Math.floor(sequence.numComputedTokens / this.blockSizeTokens);
     if (numFull <= sequence.numFiledBlocks) return;
     const hashes = this.#hashUpTo(sequence, numFull);
@@ -127,6 +130,14 @@ export class BlockManager {
     sequence.slot = -1;
     sequence.numComputedTokens = 0;
     sequence.numFiledBlocks = 0;
+    this.#trimCache();
+  }
+
+  #trimCache(): void {
+    while (this.numCachedBlocks > this.#maxCachedBlocks) {
+      const block = this.#pool.oldestCached();
+      this.#forget(block, this.#slots.home(block));
+    }
   }
 
   #hasRoomFor(sequence: Sequence, numBlocks: number, maxShared: number): boolean {
@@ -251,6 +262,7 @@ export class BlockManager {
       );
       for (const block of sequence.blocks) refs.set(block, (refs.get(block) ?? 0) + 1);
     }
+    assert(this.numCachedBlocks <= this.#maxCachedBlocks, "more blocks are cached than allowed");
     this.#pool.checkInvariants(refs);
     this.#slots.checkInvariants(active);
     for (let block = 0; block < this.numBlocks; block++) {

@@ -14,8 +14,8 @@ const NONE = -1;
  *   free     refs = 0, no hash
  * ```
  *
- * Cached and free blocks form one doubly linked list in order of reuse: free ones at the front, then cached ones, least
- * recently released first. Recency is order, not time, so no clock is needed.
+ * Free and cached blocks form two doubly linked lists; cached ones are in order of their release, and the longest released is
+ * reused first, once no block is free. Recency is order, not time, so no clock is needed.
  */
 export class BlockPool {
   readonly numBlocks: number;
@@ -23,8 +23,9 @@ export class BlockPool {
   readonly #hashed: Uint8Array;
   readonly #previous: Int32Array;
   readonly #next: Int32Array;
-  /** Index of the list's sentinel, which stands between its back and its front. */
-  readonly #sentinel: number;
+  /** Indexes of the lists' sentinels, each of which stands between its list's back and front. */
+  readonly #free: number;
+  readonly #cached: number;
   readonly #index: HashIndex;
   #numReusable: number;
   #numHashedInUse = 0;
@@ -32,11 +33,12 @@ export class BlockPool {
   constructor(numBlocks: number) {
     assert(numBlocks > 0, "a pool needs at least one block");
     this.numBlocks = numBlocks;
-    this.#sentinel = numBlocks;
+    this.#free = numBlocks;
+    this.#cached = numBlocks + 1;
     this.#refs = new Int32Array(numBlocks);
     this.#hashed = new Uint8Array(numBlocks);
-    this.#previous = new Int32Array(numBlocks + 1);
-    this.#next = new Int32Array(numBlocks + 1);
+    this.#previous = new Int32Array(numBlocks + 2).fill(this.#cached);
+    this.#next = new Int32Array(numBlocks + 2).fill(this.#cached);
     for (let i = 0; i <= numBlocks; i++) {
       this.#previous[i] = i === 0 ? numBlocks : i - 1;
       this.#next[i] = i === numBlocks ? 0 : i + 1;
@@ -81,7 +83,14 @@ export class BlockPool {
    * {@link unhash} before it allocates.
    */
   peek(): number {
-    return this.#numReusable === 0 ? NONE : this.#next[this.#sentinel]!;
+    const free = this.#next[this.#free]!;
+    return free === this.#free ? this.oldestCached() : free;
+  }
+
+  /** The cached block that has not been used for longest, or -1. */
+  oldestCached(): number {
+    const block = this.#next[this.#cached]!;
+    return block === this.#cached ? NONE : block;
   }
 
   /** Takes the block that `peek` named, with one reference. */
@@ -110,7 +119,7 @@ export class BlockPool {
     this.#refs[block] = this.#refs[block]! - 1;
     if (this.#refs[block] > 0) return;
     this.#numHashedInUse -= this.#hashed[block]!;
-    this.#link(block, this.#hashed[block] === 1);
+    this.#link(block, this.#hashed[block] === 1 ? this.#cached : this.#free);
   }
 
   /** Files a block in use under a hash that no other block carries. */
@@ -124,7 +133,7 @@ export class BlockPool {
     this.#numHashedInUse++;
   }
 
-  /** Takes a block out of the prefix cache. If nobody uses it, it is free and first in line. */
+  /** Takes a block out of the prefix cache. If nobody uses it, it is free. */
   unhash(block: number): void {
     assert(this.#hashed[block] === 1, "the block carries no hash");
     this.#index.remove(block);
@@ -132,7 +141,7 @@ export class BlockPool {
     if (this.#refs[block]! > 0) this.#numHashedInUse--;
     else {
       this.#unlink(block);
-      this.#link(block, false);
+      this.#link(block, this.#free);
     }
   }
 
@@ -144,13 +153,13 @@ export class BlockPool {
     this.#numReusable--;
   }
 
-  #link(block: number, atBack: boolean): void {
-    const next = atBack ? this.#sentinel : this.#next[this.#sentinel]!;
-    const previous = this.#previous[next]!;
+  /** Appends a block to the list whose sentinel is given. */
+  #link(block: number, sentinel: number): void {
+    const previous = this.#previous[sentinel]!;
     this.#previous[block] = previous;
-    this.#next[block] = next;
+    this.#next[block] = sentinel;
     this.#next[previous] = block;
-    this.#previous[next] = block;
+    this.#previous[sentinel] = block;
     this.#numReusable++;
   }
 
@@ -160,13 +169,14 @@ export class BlockPool {
    */
   checkInvariants(expectedRefs: ReadonlyMap<number, number>): void {
     let listed = 0;
-    let sawCached = false;
-    for (let block = this.#next[this.#sentinel]!; block !== this.#sentinel; block = this.#next[block]!) {
-      assert(listed++ < this.numBlocks, "the list has a cycle");
-      assert(this.#refs[block] === 0, `block ${block} is in use and listed as reusable`);
-      assert(this.#previous[this.#next[block]!] === block, `the links of block ${block} disagree`);
-      if (this.#hashed[block] === 1) sawCached = true;
-      else assert(!sawCached, `free block ${block} stands behind a cached one`);
+    for (const sentinel of [this.#free, this.#cached]) {
+      const hashed = sentinel === this.#cached ? 1 : 0;
+      for (let block = this.#next[sentinel]!; block !== sentinel; block = this.#next[block]!) {
+        assert(listed++ < this.numBlocks, "a list has a cycle");
+        assert(this.#refs[block] === 0, `block ${block} is in use and listed as reusable`);
+        assert(this.#previous[this.#next[block]!] === block, `the links of block ${block} disagree`);
+        assert(this.#hashed[block] === hashed, `block ${block} is in the wrong list`);
+      }
     }
     assert(listed === this.#numReusable, "the count of reusable blocks is off");
     let used = 0;
