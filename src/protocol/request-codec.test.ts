@@ -1,0 +1,156 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { GREEDY, type Request } from "../core/request.ts";
+import { ServingError } from "./errors.ts";
+import {
+  decodeSubmission,
+  encodeSubmission,
+  MAX_REQUEST_TOKENS,
+  MAX_SUBMISSION_BYTES,
+} from "./request-codec.ts";
+import type { Assignment } from "./worker-rpc.ts";
+
+const REQUEST: Request = {
+  id: "req-1",
+  epoch: 0,
+  promptTokens: Int32Array.of(1, 2, 3),
+  resumedTokens: Int32Array.of(),
+  maxOutputTokens: 10,
+  minOutputTokens: 0,
+  ignoreEndOfGeneration: false,
+  sampling: GREEDY,
+  cacheSalt: "tenant",
+  priority: 0,
+};
+const LOCAL: Assignment = { kind: "local" };
+
+const tokens = (constraints: { minLength?: number; maxLength?: number }) =>
+  fc.array(fc.nat(2 ** 31 - 1), constraints).map((values) => Int32Array.from(values));
+const number = (min: number, max: number) => fc.double({ min, max, noNaN: true }).map((value) => value + 0);
+
+const requestArbitrary: fc.Arbitrary<Request> = fc.record({
+  id: fc.stringMatching(/^[A-Za-z0-9._:-]{1,128}$/),
+  epoch: fc.nat(2 ** 32 - 1),
+  promptTokens: tokens({ minLength: 1, maxLength: 100 }),
+  resumedTokens: tokens({ maxLength: 20 }),
+  maxOutputTokens: fc.integer({ min: 21, max: MAX_REQUEST_TOKENS }),
+  minOutputTokens: fc.nat(MAX_REQUEST_TOKENS),
+  ignoreEndOfGeneration: fc.boolean(),
+  sampling: fc.record({
+    temperature: number(0, 2),
+    topK: fc.nat(1000),
+    topP: number(Number.MIN_VALUE, 1),
+    minP: number(0, 1),
+    frequencyPenalty: number(-2, 2),
+    presencePenalty: number(-2, 2),
+    repetitionPenalty: number(0.01, 10),
+    seed: fc.oneof(fc.integer(), fc.nat(2 ** 32 - 1)),
+    logitBias: fc.array(fc.tuple(fc.nat(100_000), number(-100, 100)), { maxLength: 30 }),
+    topLogprobs: fc.option(fc.nat(20)),
+  }),
+  cacheSalt: fc.string({ maxLength: 64 }),
+  priority: number(-1e9, 1e9),
+});
+
+const assignmentArbitrary: fc.Arbitrary<Assignment> = fc.constantFrom<Assignment>(
+  LOCAL,
+  { kind: "decode", prefillWorker: "w1" },
+  { kind: "prefill", decodeWorker: "w2", decodeKvAddress: "unix:/run/w2.sock" },
+);
+
+/** The submission as JSON with one field of the request replaced. */
+function withField(path: string, value: unknown): unknown {
+  const json = JSON.parse(encodeSubmission(REQUEST, LOCAL)) as Record<string, unknown>;
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  let target = json;
+  for (const key of keys) target = target[key] as Record<string, unknown>;
+  target[last] = value;
+  return json;
+}
+
+const base64 = (...values: number[]) => Buffer.from(Int32Array.from(values).buffer).toString("base64");
+
+describe("submissions", () => {
+  it("give back any request and assignment", () => {
+    fc.assert(
+      fc.property(requestArbitrary, assignmentArbitrary, (request, assignment) => {
+        expect(decodeSubmission(JSON.parse(encodeSubmission(request, assignment)))).toEqual({
+          request,
+          assignment,
+        });
+      }),
+    );
+  });
+
+  it("carry a view into a larger array without its surroundings", () => {
+    const request = { ...REQUEST, promptTokens: Int32Array.of(9, 1, 2, 9).subarray(1, 3) };
+    const decoded = decodeSubmission(JSON.parse(encodeSubmission(request, LOCAL)));
+    expect(decoded.request.promptTokens).toEqual(Int32Array.of(1, 2));
+  });
+
+  it("of the longest prompt and resumed output fit the body limit", () => {
+    const most = new Int32Array(MAX_REQUEST_TOKENS);
+    const longest = encodeSubmission({ ...REQUEST, promptTokens: most, resumedTokens: most }, LOCAL);
+    expect(longest.length).toBeLessThan(MAX_SUBMISSION_BYTES);
+    const json = JSON.parse(encodeSubmission({ ...REQUEST, promptTokens: most }, LOCAL)) as unknown;
+    expect(decodeSubmission(json).request.promptTokens).toHaveLength(MAX_REQUEST_TOKENS);
+  });
+
+  it.each<[path: string, value: unknown]>([
+    ["request.id", ""],
+    ["request.id", "a b"],
+    ["request.id", "x".repeat(129)],
+    ["request.epoch", -1],
+    ["request.epoch", 1.5],
+    ["request.epoch", 2 ** 32],
+    ["request.promptTokens", ""],
+    ["request.promptTokens", "!!!!"],
+    ["request.promptTokens", "AAA="],
+    ["request.promptTokens", `${base64(1)} `],
+    ["request.promptTokens", base64(-1)],
+    ["request.promptTokens", [1, 2]],
+    ["request.promptTokens", Buffer.alloc((MAX_REQUEST_TOKENS + 1) * 4).toString("base64")],
+    ["request.maxOutputTokens", 0],
+    ["request.maxOutputTokens", MAX_REQUEST_TOKENS + 1],
+    ["request.ignoreEndOfGeneration", 1],
+    ["request.sampling.temperature", -0.1],
+    ["request.sampling.temperature", null],
+    ["request.sampling.topP", 0],
+    ["request.sampling.minP", 1.1],
+    ["request.sampling.repetitionPenalty", 0],
+    ["request.sampling.seed", 2 ** 32],
+    ["request.sampling.logitBias", [[1, 101]]],
+    ["request.sampling.logitBias", Array.from({ length: 1025 }, (_, i) => [i, 1])],
+    ["request.sampling.topLogprobs", 21],
+    ["request.sampling.beam", 4],
+    ["request.cacheSalt", "x".repeat(257)],
+    ["request.priority", "high"],
+    ["assignment.kind", "both"],
+    ["assignment.decodeWorker", "w2"],
+  ])("with %s = %j are refused", (path, value) => {
+    expect(() => decodeSubmission(withField(path, value))).toThrow(ServingError);
+  });
+
+  it("name the field at fault", () => {
+    const refusal = (value: unknown) => {
+      try {
+        decodeSubmission(value);
+      } catch (error) {
+        return error as ServingError;
+      }
+      return null;
+    };
+    expect(refusal(withField("request.sampling.topP", 7))).toMatchObject({
+      code: "invalid_value",
+      param: "request.sampling.topP",
+    });
+    expect(refusal(withField("request.promptTokens", base64(-5)))?.message).toContain("must not be negative");
+    expect(refusal(undefined)).toMatchObject({ code: "invalid_value" });
+  });
+
+  it("with nothing left to generate are refused", () => {
+    const request = { ...REQUEST, resumedTokens: Int32Array.of(1, 2), maxOutputTokens: 2 };
+    expect(() => decodeSubmission(JSON.parse(encodeSubmission(request, LOCAL)))).toThrow("nothing is left");
+  });
+});

@@ -1,0 +1,135 @@
+import { endianness } from "node:os";
+import { z } from "zod";
+import type { Request } from "../core/request.ts";
+import { assert } from "../core/util/assert.ts";
+import { ServingError } from "./errors.ts";
+import type { Assignment } from "./worker-rpc.ts";
+
+/** Most bytes of a request id; its characters are ASCII, so that it needs no escaping in JSON, paths and frames. */
+export const MAX_REQUEST_ID_BYTES = 128;
+
+/** Most tokens that a submission carries in its prompt, and as resumed output. */
+export const MAX_REQUEST_TOKENS = 1024 * 1024;
+
+/** Most entries of a logit bias (research on OpenAI-compatible servers: 300 to 1024; we take the larger). */
+export const MAX_LOGIT_BIAS_ENTRIES = 1024;
+
+/** Most bytes of a submission's JSON: two full token arrays in base64 and room for the rest. */
+export const MAX_SUBMISSION_BYTES = 12 * 1024 * 1024;
+
+const MAX_CACHE_SALT_LENGTH = 256;
+const MAX_ADDRESS_LENGTH = 512;
+const MAX_TOKEN_ID = 2 ** 31 - 1;
+const MAX_UINT32 = 2 ** 32 - 1;
+
+export const REQUEST_ID_PATTERN = /^[A-Za-z0-9._:-]{1,128}$/;
+export const WORKER_ID_PATTERN = /^[A-Za-z0-9._:-]{1,128}$/;
+
+export const requestIdSchema = z
+  .string()
+  .regex(REQUEST_ID_PATTERN, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+export const workerIdSchema = z.string().regex(WORKER_ID_PATTERN, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+export const epochSchema = z.number().int().min(0).max(MAX_UINT32);
+export const tokenSchema = z.number().int().min(0).max(MAX_TOKEN_ID);
+
+/** A request and what to do with it, as the gateway posts it to a worker. */
+export interface Submission {
+  readonly request: Request;
+  readonly assignment: Assignment;
+}
+
+/** The JSON text of a submission. Token arrays are base64 of little-endian 32-bit integers. */
+export function encodeSubmission(request: Request, assignment: Assignment): string {
+  return JSON.stringify({
+    request: {
+      ...request,
+      promptTokens: encodeTokens(request.promptTokens),
+      resumedTokens: encodeTokens(request.resumedTokens),
+    },
+    assignment,
+  });
+}
+
+/**
+ * Reads a parsed submission and checks every field, so that nothing behind it meets a value out of range. Throws a
+ * `ServingError` (`invalid_value`) that names the field.
+ */
+export function decodeSubmission(value: unknown): Submission {
+  const result = submissionSchema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const param = issue === undefined ? "" : issue.path.join(".");
+  throw new ServingError("invalid_value", `submission: ${param || "value"}: ${issue?.message ?? "invalid"}`, {
+    param,
+  });
+}
+
+function encodeTokens(tokens: Int32Array): string {
+  assert(endianness() === "LE", "token arrays are sent as they lie in memory, which must be little-endian");
+  return Buffer.from(tokens.buffer, tokens.byteOffset, tokens.byteLength).toString("base64");
+}
+
+/** Base64 of at most `MAX_REQUEST_TOKENS` token ids, none of them negative. */
+const tokensSchema = z
+  .string()
+  .max(Math.ceil((MAX_REQUEST_TOKENS * 4) / 3) * 4, `must hold at most ${MAX_REQUEST_TOKENS} tokens`)
+  .transform((text, context): Int32Array => {
+    const bytes = Buffer.from(text, "base64");
+    const tokens = new Int32Array(bytes.length >>> 2);
+    // The decoder skips what it does not understand, so only text that it writes back unchanged was base64.
+    const isExact = bytes.length % 4 === 0 && bytes.toString("base64") === text;
+    if (!isExact) context.addIssue("must be base64 of 32-bit integers");
+    else if (tokens.length > MAX_REQUEST_TOKENS)
+      context.addIssue(`must hold at most ${MAX_REQUEST_TOKENS} tokens`);
+    else new Uint8Array(tokens.buffer).set(bytes);
+    if (tokens.some((token) => token < 0)) context.addIssue("token ids must not be negative");
+    return tokens;
+  });
+
+const samplingSchema = z.strictObject({
+  temperature: z.number().min(0).max(100),
+  topK: z.number().int().min(0).max(MAX_TOKEN_ID),
+  topP: z.number().gt(0).max(1),
+  minP: z.number().min(0).max(1),
+  frequencyPenalty: z.number().min(-2).max(2),
+  presencePenalty: z.number().min(-2).max(2),
+  repetitionPenalty: z.number().gt(0).max(100),
+  // Signed and unsigned readings of the same 32 bits are both in use.
+  seed: z
+    .number()
+    .int()
+    .min(-(2 ** 31))
+    .max(MAX_UINT32),
+  logitBias: z.array(z.tuple([tokenSchema, z.number().min(-100).max(100)])).max(MAX_LOGIT_BIAS_ENTRIES),
+  topLogprobs: z.number().int().min(0).max(20).nullable(),
+});
+
+const requestSchema = z
+  .strictObject({
+    id: requestIdSchema,
+    epoch: epochSchema,
+    promptTokens: tokensSchema.refine((tokens) => tokens.length > 0, "must hold at least one token"),
+    resumedTokens: tokensSchema,
+    maxOutputTokens: z.number().int().min(1).max(MAX_REQUEST_TOKENS),
+    minOutputTokens: z.number().int().min(0).max(MAX_REQUEST_TOKENS),
+    ignoreEndOfGeneration: z.boolean(),
+    sampling: samplingSchema,
+    cacheSalt: z.string().max(MAX_CACHE_SALT_LENGTH),
+    priority: z.number(),
+  })
+  .refine((request) => request.resumedTokens.length < request.maxOutputTokens, {
+    path: ["maxOutputTokens"],
+    message: "must exceed the number of resumed tokens: nothing is left to generate",
+  });
+
+const assignmentSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("local") }),
+  z.strictObject({
+    kind: z.literal("prefill"),
+    decodeWorker: workerIdSchema,
+    decodeKvAddress: z.string().min(1).max(MAX_ADDRESS_LENGTH),
+  }),
+  z.strictObject({ kind: z.literal("decode"), prefillWorker: workerIdSchema }),
+]);
+
+const submissionSchema = z.strictObject({ request: requestSchema, assignment: assignmentSchema });

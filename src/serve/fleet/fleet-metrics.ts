@@ -1,0 +1,86 @@
+import { Counter, Gauge, type Registry } from "../telemetry/metrics.ts";
+import type { WorkerFleet } from "./worker-fleet.ts";
+
+/**
+ * Registers what the workers report, read at scrape time. Counters of a worker restart from zero with its process, as Prometheus
+ * expects of any process.
+ */
+export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): void {
+  const registers = [registry];
+  const labelNames = ["worker", "role"] as const;
+  const perWorker: ReadonlyArray<readonly [name: string, help: string, value: (load: Load) => number]> = [
+    [
+      "preemptions_total",
+      "Sequences whose KV was taken away to be recomputed.",
+      (load) => load.numPreemptions,
+    ],
+    ["prefix_tokens_hit_total", "Prompt tokens found in the prefix cache.", (load) => load.prefixTokensHit],
+    [
+      "prefix_tokens_queried_total",
+      "Prompt tokens looked for in the prefix cache.",
+      (load) => load.prefixTokensQueried,
+    ],
+    ["handoff_bytes_total", "KV bytes sent to decode workers.", (load) => load.handoffBytes],
+  ];
+  for (const [name, help, value] of perWorker) {
+    new Counter({
+      name: `twofold_worker_${name}`,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        for (const { hello, load } of fleet.loads()) {
+          if (load !== null) this.inc({ worker: hello.workerId, role: hello.role }, value(load));
+        }
+      },
+    });
+  }
+  const gauges: ReadonlyArray<readonly [name: string, help: string, value: (load: Load) => number]> = [
+    ["kv_blocks_used", "KV blocks that sequences use.", (load) => load.kvBlocksUsed],
+    ["kv_blocks_cached", "KV blocks kept for reuse that no sequence uses.", (load) => load.kvBlocksCached],
+    ["kv_blocks", "KV blocks of the worker.", (load) => load.kvBlocksTotal],
+    ["uncomputed_tokens", "Known tokens whose KV has not been computed.", (load) => load.uncomputedTokens],
+    ["resident_memory_bytes", "Resident memory of the worker process.", (load) => load.rssBytes],
+  ];
+  for (const [name, help, value] of gauges) {
+    new Gauge({
+      name: `twofold_worker_${name}`,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        for (const { hello, load } of fleet.loads()) {
+          if (load !== null) this.set({ worker: hello.workerId, role: hello.role }, value(load));
+        }
+      },
+    });
+  }
+  new Counter({
+    name: "twofold_worker_handoffs_total",
+    help: "Handoffs that have ended on this side, by outcome.",
+    labelNames: ["worker", "role", "outcome"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { hello, load } of fleet.loads()) {
+        for (const [outcome, count] of Object.entries(load?.handoffs ?? {})) {
+          this.inc({ worker: hello.workerId, role: hello.role, outcome }, count);
+        }
+      }
+    },
+  });
+  new Gauge({
+    name: "twofold_fleet_requests",
+    help: "Requests in the fleet: all, and those that wait for a worker to be ready.",
+    labelNames: ["state"],
+    registers,
+    collect() {
+      this.set({ state: "all" }, fleet.numRequests);
+      this.set({ state: "waiting" }, fleet.numWaiting);
+    },
+  });
+}
+
+type Load = NonNullable<ReturnType<WorkerFleet["loads"]>[number]["load"]>;

@@ -1,0 +1,79 @@
+import { BlockManager } from "../../core/kv/block-manager.ts";
+import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
+import { Scheduler } from "../../core/scheduler/scheduler.ts";
+import { assert } from "../../core/util/assert.ts";
+import { WorkerLoop } from "../../core/worker-loop.ts";
+import type { WorkerConfig } from "../../protocol/worker-config.ts";
+import type { Engine } from "../engine/engine.ts";
+import { openEngine } from "../engine/open-engine.ts";
+import { WorkerDriver } from "./worker-driver.ts";
+
+/** Slots beyond those of the running sequences, in which the prefix cache keeps what finished ones leave. */
+const CACHE_SLOTS = 64;
+
+/** Opens the engine that a worker's configuration asks for. Rejects with `EngineError`. */
+export function openWorkerEngine(config: WorkerConfig): Promise<Engine> {
+  const policy = findSchedulingPolicy(config.policy);
+  assert(policy !== null, `the configuration names no policy ${config.policy}`);
+  const sizes = {
+    kvCapacityTokens: config.kvCapacityTokens,
+    maxStepTokens: tokenBudgetOf(config),
+    numSlots: config.numSlots ?? 2 * config.maxRunning + CACHE_SLOTS,
+  };
+  if (config.engine === "stub") {
+    return openEngine({
+      engine: "stub",
+      ...sizes,
+      trainedContextTokens: config.contextTokens,
+      timing: config.stub,
+    });
+  }
+  assert(config.modelPath !== null, "the llama engine needs a model file");
+  return openEngine({ engine: "llama", modelPath: config.modelPath, threads: config.threads, ...sizes });
+}
+
+/** Tokens in one step. Policies that run whole prompts need room for the longest one. */
+function tokenBudgetOf(config: WorkerConfig): number {
+  const policy = findSchedulingPolicy(config.policy);
+  return policy?.wholePrompts ? Math.max(config.contextTokens, config.chunkTokens) : config.chunkTokens;
+}
+
+/**
+ * Puts block manager, scheduler, loop and driver together. `onFatal` is called when the engine fails for good.
+ */
+export function createDriver(
+  config: WorkerConfig,
+  engine: Engine,
+  onFatal: (error: unknown) => void,
+): WorkerDriver {
+  const policy = findSchedulingPolicy(config.policy);
+  assert(policy !== null, `the configuration names no policy ${config.policy}`);
+  const blocks = new BlockManager({
+    numBlocks: Math.floor(engine.info.kvCapacityTokens / config.blockSizeTokens),
+    blockSizeTokens: config.blockSizeTokens,
+    numSlots: engine.info.numSlots,
+    modelId: engine.info.modelId,
+  });
+  const scheduler = new Scheduler(
+    {
+      policy,
+      tokenBudget: tokenBudgetOf(config),
+      maxRunning: config.maxRunning,
+      maxWaiting: config.maxWaiting,
+      endOfGenerationTokens: new Set(engine.info.endOfGenerationTokens),
+    },
+    blocks,
+  );
+  const maxRequests = config.maxWaiting + 2 * config.maxRunning;
+  return new WorkerDriver({
+    workerId: config.workerId,
+    role: config.role,
+    contextTokens: config.contextTokens,
+    engine,
+    loop: new WorkerLoop({ scheduler, blocks, maxRequests }),
+    scheduler,
+    blocks,
+    nowMs: () => performance.now(),
+    onFatal,
+  });
+}

@@ -1,0 +1,47 @@
+import type { ServerResponse } from "node:http";
+import { encodeEvent } from "../../protocol/event-codec.ts";
+import type { WorkerEvent } from "../../protocol/worker-rpc.ts";
+
+/**
+ * Writes events to one subscriber as lines of JSON. The events of one turn of the event loop go out in one write at
+ * its end, so that a step costs one system call however many events it makes. A subscriber that reads more slowly than
+ * events come is cut when more than `maxBufferedBytes` wait for it: it would have to be told what it missed, and
+ * connecting anew says exactly that.
+ */
+export class EventFeed {
+  readonly #response: ServerResponse;
+  readonly #maxBufferedBytes: number;
+  #lines = "";
+  #flush: NodeJS.Immediate | null = null;
+  #isOpen = true;
+
+  constructor(response: ServerResponse, maxBufferedBytes: number) {
+    this.#response = response;
+    this.#maxBufferedBytes = maxBufferedBytes;
+  }
+
+  push(event: WorkerEvent): void {
+    if (!this.#isOpen) return;
+    this.#lines += `${encodeEvent(event)}\n`;
+    // Lines are ASCII but for error messages, so characters are close enough to bytes for a bound.
+    if (this.#lines.length + this.#response.writableLength > this.#maxBufferedBytes) {
+      this.stop();
+      this.#response.destroy();
+      return;
+    }
+    this.#flush ??= setImmediate(() => {
+      this.#flush = null;
+      const lines = this.#lines;
+      this.#lines = "";
+      this.#response.write(lines);
+    });
+  }
+
+  /** Writes nothing more. */
+  stop(): void {
+    this.#isOpen = false;
+    this.#lines = "";
+    if (this.#flush !== null) clearImmediate(this.#flush);
+    this.#flush = null;
+  }
+}

@@ -1,0 +1,336 @@
+import type { HandoffFailure, HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { BlockManager } from "../../core/kv/block-manager.ts";
+import type { KvRange } from "../../core/kv/kv-ops.ts";
+import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
+import type { Scheduler } from "../../core/scheduler/scheduler.ts";
+import type { StepPlan } from "../../core/scheduler/step-plan.ts";
+import { assertNever } from "../../core/util/assert.ts";
+import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { WorkerLoop } from "../../core/worker-loop.ts";
+import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import {
+  type Assignment,
+  PROTOCOL_VERSION,
+  type WorkerEvent,
+  type WorkerHello,
+  type WorkerLoad,
+  type WorkerService,
+} from "../../protocol/worker-rpc.ts";
+import { type Engine, EngineError } from "../engine/engine.ts";
+import type { KvMesh } from "../transfer/kv-mesh.ts";
+
+/** How often the gateway hears from a worker that has nothing else to say. */
+const HEARTBEAT_MS = 500;
+
+export interface WorkerDriverOptions {
+  readonly workerId: WorkerId;
+  readonly role: WorkerRole;
+  readonly contextTokens: number;
+  readonly engine: Engine;
+  readonly loop: WorkerLoop;
+  readonly scheduler: Scheduler;
+  readonly blocks: BlockManager;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+  /** Called once when the engine has failed in a way that this process can't recover from. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** What one side of a handoff failure means to a client. */
+const ERROR_OF_FAILURE: Readonly<Record<HandoffFailure, ErrorCode>> = {
+  no_space: "kv_exhausted",
+  verification: "worker_lost",
+  timeout: "worker_lost",
+  peer_lost: "worker_lost",
+  cancelled: "client_closed_request",
+  unknown_request: "worker_lost",
+};
+
+/**
+ * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;
+ * every decision is the loop's.
+ */
+export class WorkerDriver implements WorkerService {
+  readonly #options: WorkerDriverOptions;
+  readonly #loop: WorkerLoop;
+  readonly #engine: Engine;
+  readonly #subscribers = new Set<(event: WorkerEvent) => void>();
+  readonly #connecting = new Map<WorkerId, Promise<void>>();
+  #mesh: KvMesh | null = null;
+  #kvAddress = "";
+  #handoffBytes = 0;
+  #draining = false;
+  #stopped = false;
+  #wakeTimer: NodeJS.Timeout | null = null;
+  #wakeAtMs = Number.POSITIVE_INFINITY;
+  readonly #heartbeat: NodeJS.Timeout;
+
+  constructor(options: WorkerDriverOptions) {
+    this.#options = options;
+    this.#loop = options.loop;
+    this.#engine = options.engine;
+    this.#heartbeat = setInterval(() => this.#publish({ kind: "load", load: this.load() }), HEARTBEAT_MS);
+    this.#heartbeat.unref();
+  }
+
+  /** Joins the driver to its links; messages go to `receive` and `peerLost`. */
+  attachMesh(mesh: KvMesh, kvAddress: string): void {
+    this.#mesh = mesh;
+    this.#kvAddress = kvAddress;
+  }
+
+  hello(): WorkerHello {
+    return {
+      protocolVersion: PROTOCOL_VERSION,
+      workerId: this.#options.workerId,
+      role: this.#options.role,
+      pid: process.pid,
+      engine: this.#engine.info,
+      blockSizeTokens: this.#options.blocks.blockSizeTokens,
+      contextTokens: this.#options.contextTokens,
+      kvAddress: this.#kvAddress,
+    };
+  }
+
+  load(): WorkerLoad {
+    const { scheduler, blocks } = this.#options;
+    const prefix = scheduler.prefixTokens;
+    return {
+      numRunning: scheduler.numRunning + scheduler.numParked,
+      numWaiting: scheduler.numWaiting,
+      uncomputedTokens: scheduler.uncomputedTokens,
+      kvBlocksUsed: blocks.numUsedBlocks,
+      kvBlocksCached: blocks.numCachedBlocks,
+      kvBlocksTotal: blocks.numBlocks,
+      numSteps: scheduler.numSteps,
+      numPreemptions: scheduler.numPreemptions,
+      prefixTokensHit: prefix.hit,
+      prefixTokensQueried: prefix.queried,
+      handoffs: { ...this.#loop.handoffCounts },
+      handoffBytes: this.#handoffBytes,
+      rssBytes: process.memoryUsage.rss(),
+    };
+  }
+
+  submit(request: Request, assignment: Assignment): void {
+    if (this.#draining) throw new ServingError("draining", "this worker is shutting down");
+    this.#checkRequest(request);
+    if (assignment.kind === "prefill") this.#connect(assignment.decodeWorker, assignment.decodeKvAddress);
+    const outcome = this.#loop.submit(request, taskOf(assignment), this.#options.nowMs());
+    this.#pump();
+    if (outcome === "queue_full") throw new ServingError("queue_full", "this worker's queue is full");
+    if (outcome === "too_long") {
+      throw new ServingError("context_length_exceeded", "the request does not fit this worker's KV memory");
+    }
+  }
+
+  cancel(requestId: RequestId, epoch: number): void {
+    this.#loop.cancel(requestId, epoch, this.#options.nowMs());
+    this.#pump();
+  }
+
+  subscribe(sink: (event: WorkerEvent) => void): { unsubscribe(): void } {
+    this.#subscribers.add(sink);
+    sink({ kind: "load", load: this.load() });
+    return {
+      unsubscribe: () => {
+        // Nobody is left to receive what the requests would yield.
+        if (this.#subscribers.delete(sink) && this.#subscribers.size === 0) {
+          this.#loop.cancelAll(this.#options.nowMs());
+          this.#pump();
+        }
+      },
+    };
+  }
+
+  /** A message from another worker. */
+  receive(peer: WorkerId, message: HandoffMessage): void {
+    this.#loop.receive(peer, message, this.#options.nowMs());
+    this.#pump();
+  }
+
+  /** The link to another worker has gone. */
+  peerLost(peer: WorkerId): void {
+    this.#connecting.delete(peer);
+    this.#loop.peerLost(peer, this.#options.nowMs());
+    this.#pump();
+  }
+
+  /** Refuses new requests; those under way go on. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Stops timers and gives up every request. The engine is the caller's to close. */
+  stop(): void {
+    this.#loop.cancelAll(this.#options.nowMs());
+    this.#pump();
+    this.#stopped = true;
+    clearInterval(this.#heartbeat);
+    if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
+  }
+
+  /** The RPC codec has checked shapes; what depends on this worker's model is checked here. */
+  #checkRequest(request: Request): void {
+    const numTokens = request.promptTokens.length + request.maxOutputTokens;
+    if (numTokens > this.#options.contextTokens) {
+      const message = `prompt and output make ${numTokens} tokens; this worker takes ${this.#options.contextTokens}`;
+      throw new ServingError("context_length_exceeded", message);
+    }
+    const { vocabSize } = this.#engine.info;
+    for (const tokens of [request.promptTokens, request.resumedTokens]) {
+      for (const token of tokens) {
+        if (token < 0 || token >= vocabSize) {
+          throw new ServingError("invalid_value", `token ${token} is not in the vocabulary of ${vocabSize}`);
+        }
+      }
+    }
+    for (const [token] of request.sampling.logitBias) {
+      if (token >= vocabSize)
+        throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);
+    }
+  }
+
+  #pump(): void {
+    if (this.#stopped) return;
+    // Carrying out an effect may add further ones, when a port answers at once.
+    for (let effects = this.#loop.takeEffects(); effects.length > 0; effects = this.#loop.takeEffects()) {
+      for (const effect of effects) this.#carryOut(effect);
+    }
+    this.#armTimer();
+  }
+
+  #carryOut(effect: WorkerEffect): void {
+    switch (effect.kind) {
+      case "kv-ops":
+        this.#engine.applyKvOps(effect.ops).catch((error) => this.#options.onFatal(error));
+        return;
+      case "execute":
+        this.#execute(effect.plan);
+        return;
+      case "abort-step":
+        this.#engine.abort();
+        return;
+      case "push-kv":
+        this.#push(effect.peer, effect.id, effect.range);
+        return;
+      case "install-kv":
+        this.#install(effect.id, effect.range, effect.payload);
+        return;
+      case "send":
+        this.#send(effect.peer, effect.message);
+        return;
+      case "emit":
+        this.#emit(effect.events);
+        return;
+      default:
+        assertNever(effect);
+    }
+  }
+
+  #execute(plan: StepPlan): void {
+    this.#engine.execute(plan).then(
+      (result) => {
+        this.#loop.stepDone(plan, result, this.#options.nowMs());
+        this.#pump();
+      },
+      (error) => this.#options.onFatal(error),
+    );
+  }
+
+  #push(peer: WorkerId, id: HandoffId, range: KvRange): void {
+    const exported = this.#engine.exportKv(range);
+    const pushed = exported.then((payload) => {
+      this.#handoffBytes += payload.length;
+      return this.#deliver(peer, { kind: "kv", ...id, start: range.start, end: range.end, payload });
+    });
+    pushed.then(
+      () => this.#report((nowMs) => this.#loop.kvPushed(id, true, nowMs)),
+      (error) => {
+        if (error instanceof EngineError) this.#options.onFatal(error);
+        else this.#report((nowMs) => this.#loop.kvPushed(id, false, nowMs));
+      },
+    );
+  }
+
+  #install(id: HandoffId, range: KvRange, payload: unknown): void {
+    this.#engine.importKv(range, payload as Uint8Array).then(
+      () => this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs)),
+      (error) => {
+        // Bytes that do not fit are the sender's fault; anything else is ours.
+        const refused = error instanceof EngineError && error.code === "bad_kv";
+        if (refused) this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, false, nowMs));
+        else this.#options.onFatal(error);
+      },
+    );
+  }
+
+  #send(peer: WorkerId, message: HandoffMessage): void {
+    this.#deliver(peer, message).catch(() => this.peerLost(peer));
+  }
+
+  /** Messages to one peer stay in order: those to a peer that is being connected to wait for it in turn. */
+  #deliver(peer: WorkerId, message: HandoffMessage): Promise<void> {
+    const mesh = this.#mesh;
+    if (mesh === null) return Promise.reject(new Error("this worker has no links"));
+    const connecting = this.#connecting.get(peer);
+    if (connecting === undefined) return mesh.send(peer, message);
+    return connecting.then(() => mesh.send(peer, message));
+  }
+
+  #connect(peer: WorkerId, address: string): void {
+    if (this.#mesh === null || this.#mesh.isConnected(peer) || this.#connecting.has(peer)) return;
+    const connecting = this.#mesh.connect(peer, address);
+    this.#connecting.set(peer, connecting);
+    connecting.then(
+      () => this.#connecting.delete(peer),
+      () => this.peerLost(peer),
+    );
+  }
+
+  #report(call: (nowMs: number) => void): void {
+    call(this.#options.nowMs());
+    this.#pump();
+  }
+
+  #emit(events: readonly RequestEvent[]): void {
+    const tokens: Array<Extract<RequestEvent, { kind: "token" }>> = [];
+    const others: WorkerEvent[] = [];
+    for (const event of events) {
+      if (event.kind === "token") tokens.push(event);
+      else if (event.kind !== "failed") others.push(event);
+      else {
+        const { requestId, epoch, reason } = event;
+        const message = `handoff failed: ${reason}`;
+        others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
+      }
+    }
+    if (tokens.length > 0) this.#publish({ kind: "tokens", tokens });
+    for (const event of others) this.#publish(event);
+  }
+
+  #publish(event: WorkerEvent): void {
+    for (const sink of this.#subscribers) sink(event);
+  }
+
+  #armTimer(): void {
+    const wakeAtMs = this.#loop.nextDeadlineMs;
+    if (wakeAtMs === this.#wakeAtMs) return;
+    this.#wakeAtMs = wakeAtMs;
+    if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
+    this.#wakeTimer = null;
+    if (wakeAtMs === Number.POSITIVE_INFINITY) return;
+    const delayMs = Math.max(1, wakeAtMs - this.#options.nowMs());
+    this.#wakeTimer = setTimeout(() => {
+      this.#wakeAtMs = Number.POSITIVE_INFINITY;
+      this.#report((nowMs) => this.#loop.tick(nowMs));
+    }, delayMs);
+    this.#wakeTimer.unref();
+  }
+}
+
+function taskOf(assignment: Assignment): WorkerTask {
+  if (assignment.kind === "prefill") return { kind: "prefill", peer: assignment.decodeWorker };
+  if (assignment.kind === "decode") return { kind: "decode", peer: assignment.prefillWorker };
+  return { kind: "local" };
+}
