@@ -1,0 +1,28 @@
+import type { RandomStream } from "../core/util/rng.ts";
+
+/** When requests start. */
+export type Arrivals =
+  /** Open loop: exponential gaps, independent of how fast answers come. `requestsPerSecond` is the mean rate. */
+  | { readonly kind: "poisson"; readonly requestsPerSecond: number }
+  /** Open loop: equal gaps. */
+  | { readonly kind: "uniform"; readonly requestsPerSecond: number }
+  /** Closed loop: this many requests at once; the next starts when one ends. */
+  | { readonly kind: "concurrency"; readonly numRequests: number };
+
+/** Arrivals that do not wait for answers. */
+export type OpenArrivals = Exclude<Arrivals, { readonly kind: "concurrency" }>;
+
+/**
+ * Times of arrivals in milliseconds after the start, ascending, without end. A Poisson process starts with a gap, equal gaps start
+ * at 0.
+ */
+export function* arrivalTimes(arrivals: OpenArrivals, stream: RandomStream): Generator<number, never> {
+  const meanGapMs = 1000 / arrivals.requestsPerSecond;
+  if (arrivals.kind === "uniform") {
+    for (let index = 0; ; index++) yield index * meanGapMs;
+  }
+  for (let timeMs = 0; ; ) {
+    timeMs += stream.nextExponential(meanGapMs);
+    yield timeMs;
+  }
+}

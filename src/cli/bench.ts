@@ -1,0 +1,82 @@
+import type { Command } from "commander";
+import { monotonicClock } from "../bench/clock.ts";
+import { renderReport } from "../bench/report-table.ts";
+import { type LoadProgress, runLoad } from "../bench/run-load.ts";
+import { BENCH_SETTINGS, loadBenchOptions } from "./bench-settings.ts";
+import { type CliIo, EXIT, type ExitCode } from "./io.ts";
+import { addSettings } from "./settings.ts";
+
+const EXAMPLES = `
+Examples:
+  twofold bench http://127.0.0.1:8080 --rate 5 --requests 200 --isl 512 --osl 64
+  twofold bench http://127.0.0.1:8080 --concurrency 8 --duration 60 --isl lognormal:800:400 --osl uniform:16:128
+  twofold bench http://127.0.0.1:8080 --rate 2 --slo-ttft-ms 500 --slo-itl-ms 50 --json > report.json
+
+An open loop (--rate) sends on schedule, whatever the server does, and counts TTFT and E2E from the schedule.
+Ctrl-C stops the run and prints what there is. Exit code 1: interrupted, or no request completed.`;
+
+/** Time between two updates of the progress line. */
+const PROGRESS_INTERVAL_MS = 200;
+
+/** Adds `twofold bench`. */
+export function addBench(program: Command, io: CliIo, exit: (code: ExitCode) => void): void {
+  const command = program
+    .command("bench")
+    .summary("load on any OpenAI-compatible server: TTFT, ITL, goodput")
+    .description(
+      "Puts load on an OpenAI-compatible server (Twofold, vLLM, llama-server) and measures every token.",
+    )
+    .argument("<url>", "the server, such as http://127.0.0.1:8080");
+  addSettings(command, BENCH_SETTINGS);
+  command.option("--json", "print one JSON object instead of a table");
+  command.addHelpText("after", EXAMPLES);
+  command.action(async (url: string, flags: Record<string, unknown>) => {
+    const options = loadBenchOptions(url, flags, io.env);
+    const interrupt = new AbortController();
+    const subscription = io.onSignal(() => {
+      if (interrupt.signal.aborted) io.exitNow(EXIT.failure);
+      interrupt.abort();
+    });
+    const progress = new ProgressLine(io);
+    try {
+      const report = await runLoad(options, {
+        clock: monotonicClock,
+        signal: interrupt.signal,
+        startedAt: new Date(),
+        onProgress: (state) => progress.show(state),
+      });
+      progress.clear();
+      io.stdout.write(flags.json === true ? `${JSON.stringify(report)}\n` : renderReport(report));
+      exit(report.isInterrupted || report.requests.completed === 0 ? EXIT.failure : EXIT.ok);
+    } finally {
+      progress.clear();
+      subscription.unsubscribe();
+    }
+  });
+}
+
+/** One line on a terminal that is written over; nothing at all elsewhere. */
+class ProgressLine {
+  readonly #io: CliIo;
+  #shownAtMs = Number.NEGATIVE_INFINITY;
+  #isShown = false;
+
+  constructor(io: CliIo) {
+    this.#io = io;
+  }
+
+  show(state: LoadProgress): void {
+    const nowMs = monotonicClock.nowMs();
+    if (this.#io.stderr.isTTY !== true || nowMs - this.#shownAtMs < PROGRESS_INTERVAL_MS) return;
+    this.#shownAtMs = nowMs;
+    this.#isShown = true;
+    const counts = `${state.numCompleted} completed, ${state.numInFlight} in flight`;
+    const losses = `${state.numFailed} failed, ${state.numDropped} dropped`;
+    this.#io.stderr.write(`\r\x1b[K${state.phase}: ${state.numScheduled} sent, ${counts}, ${losses}`);
+  }
+
+  clear(): void {
+    if (this.#isShown) this.#io.stderr.write("\r\x1b[K");
+    this.#isShown = false;
+  }
+}

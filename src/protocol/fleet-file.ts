@@ -1,0 +1,197 @@
+import { createHash } from "node:crypto";
+import { isMap, LineCounter, parseDocument } from "yaml";
+import type { z } from "zod";
+import type { WorkerRole } from "../core/request.ts";
+import {
+  ConfigError,
+  type ConfigPath,
+  type ConfigProblem,
+  configPath,
+  describeIssue,
+  formatPath,
+  type Origin,
+  valueAt,
+} from "./config-error.ts";
+import { defaultKvTokens, fleetFileSchema } from "./fleet-schema.ts";
+import { findConflicts } from "./serve-conflicts.ts";
+
+export { fleetFileSchema } from "./fleet-schema.ts";
+
+/** Longest fleet file, in UTF-16 units. */
+export const MAX_FLEET_FILE_LENGTH = 1024 * 1024;
+
+/** Most times that YAML aliases may multiply the document's nodes. */
+const MAX_ALIAS_COUNT = 64;
+
+/** What a fleet file may say: every key optional, no defaults filled in. */
+export type FleetFileValues = z.input<typeof fleetFileSchema>;
+
+/** Workers that `serve` starts and supervises on this machine, `count` of them. */
+interface LocalWorkers {
+  readonly role: WorkerRole;
+  readonly count: number;
+}
+
+/** A worker that runs elsewhere and that `serve` connects to. */
+interface RemoteWorker {
+  readonly role: WorkerRole;
+  /** RPC address, `unix:/path` or `tcp:host:port`. */
+  readonly address: string;
+  /** Where other workers reach its KV port, or null for the address that it reports itself. */
+  readonly kvAddress: string | null;
+}
+
+/** An API key as the gateway compares it. */
+interface ApiKeyHash {
+  readonly tenant: string;
+  /** SHA-256 of the key, 64 lower-case hex digits. */
+  readonly sha256: string;
+}
+
+type Filled = z.output<typeof fleetFileSchema>;
+
+/** Everything that `twofold serve` needs to know: defaults filled in, conflicts ruled out, secrets hashed. */
+export type ServeConfig = Omit<Filled, "model" | "workers" | "gateway" | "kvTokensPerWorker"> & {
+  readonly kvTokensPerWorker: number;
+  /** `path` is null for the built-in model (or for the stub engine, which has no file); `name` null: as the file says. */
+  readonly model: {
+    readonly path: string | null;
+    readonly name: string | null;
+    readonly aliases: readonly string[];
+  };
+  readonly workers: ReadonlyArray<LocalWorkers | RemoteWorker>;
+  readonly gateway: { readonly host: string; readonly port: number; readonly keys: readonly ApiKeyHash[] };
+};
+
+/** A fleet file that has been read: what it says, and where it says it. */
+export interface FleetFile {
+  readonly values: FleetFileValues;
+  /** `name:line:column` of the value at a path, or of the nearest thing around it that the file holds. */
+  locate(path: ConfigPath): Origin;
+}
+
+/** Workers of a fleet that names none: one of each role. */
+const DEFAULT_WORKERS: readonly LocalWorkers[] = [
+  { role: "prefill", count: 1 },
+  { role: "decode", count: 1 },
+];
+
+/**
+ * Reads a fleet file and checks each value by itself; {@link resolveServeConfig} checks how they go together, once flags
+ * and environment have had their say. `fileName` is for messages. Throws {@link ConfigError} with line and column.
+ */
+export function parseFleetFile(text: string, fileName: string): FleetFile {
+  if (text.length > MAX_FLEET_FILE_LENGTH) {
+    const message = `is longer than ${MAX_FLEET_FILE_LENGTH} characters; a fleet file is not`;
+    throw new ConfigError([{ origin: fileName, message }]);
+  }
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const at = (offset: number): Origin => {
+    const { line, col } = lineCounter.linePos(offset);
+    return `${fileName}:${line}:${col}`;
+  };
+  if (document.errors.length > 0) {
+    throw new ConfigError(
+      document.errors.map((error) => ({ origin: at(error.pos[0]), message: error.message })),
+    );
+  }
+  const locate = (path: ConfigPath): Origin => {
+    const offset = offsetOf(document, path);
+    return offset === null ? fileName : at(offset);
+  };
+  let data: unknown;
+  try {
+    data = document.toJS({ maxAliasCount: MAX_ALIAS_COUNT }) ?? {};
+  } catch (error) {
+    const message = error instanceof Error ? error.message : "cannot be read";
+    throw new ConfigError([{ origin: fileName, message }], { cause: error });
+  }
+  const result = fleetFileSchema.safeParse(data);
+  if (!result.success) throw new ConfigError(toProblems(result.error, data, locate));
+  return { values: data as FleetFileValues, locate };
+}
+
+/** Every issue of a failed parse as a problem that knows its place. */
+function toProblems(error: z.ZodError, data: unknown, locate: (path: ConfigPath) => Origin): ConfigProblem[] {
+  return error.issues.map((issue) => {
+    const path = configPath(issue.path);
+    const firstUnknown = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
+    const description = describeIssue(issue, fleetFileSchema, valueAt(data, path));
+    const subject = formatPath(path);
+    return {
+      origin: locate([...path, ...firstUnknown]),
+      message: subject === "" ? description : `${subject}: ${description}`,
+    };
+  });
+}
+
+/** Offset of the key of the pair at `path`, or of the closest parent that stands in the document. */
+function offsetOf(document: ReturnType<typeof parseDocument>, path: ConfigPath): number | null {
+  for (let length = path.length; length > 0; length--) {
+    const last = path[length - 1]!;
+    const parent = document.getIn(path.slice(0, length - 1), true) ?? document.contents;
+    if (isMap(parent)) {
+      const pair = parent.items.find((item) => String(item.key) === String(last));
+      const range = rangeOf(pair?.key);
+      if (range !== null) return range;
+    }
+    const range = rangeOf(document.getIn(path.slice(0, length), true));
+    if (range !== null) return range;
+  }
+  return null;
+}
+
+function rangeOf(node: unknown): number | null {
+  if (typeof node !== "object" || node === null || !("range" in node)) return null;
+  return Array.isArray(node.range) && typeof node.range[0] === "number" ? node.range[0] : null;
+}
+
+/**
+ * Fills in the defaults, rules out impossible combinations and hashes API keys that are named by environment variable.
+ * `originOf` says where the value at a path came from. Throws {@link ConfigError}.
+ */
+export function resolveServeConfig(
+  values: FleetFileValues,
+  originOf: (path: ConfigPath) => Origin,
+  env: Readonly<Record<string, string | undefined>>,
+): ServeConfig {
+  const result = fleetFileSchema.safeParse(values);
+  if (!result.success) throw new ConfigError(toProblems(result.error, values, originOf));
+  const { model, workers, gateway, ...rest } = result.data;
+  const problems: ConfigProblem[] = [];
+  const keys = gateway.keys.map((key, index): ApiKeyHash => {
+    if (key.sha256 !== undefined) return { tenant: key.tenant, sha256: key.sha256.toLowerCase() };
+    const secret = env[key.env ?? ""] ?? "";
+    if (secret === "") {
+      const message = `environment variable ${key.env} is not set; it has to hold the API key of ${key.tenant}`;
+      problems.push({ origin: originOf(["gateway", "keys", index, "env"]), message });
+    }
+    return { tenant: key.tenant, sha256: createHash("sha256").update(secret).digest("hex") };
+  });
+  const config: ServeConfig = {
+    ...rest,
+    kvTokensPerWorker: rest.kvTokensPerWorker ?? defaultKvTokens(rest),
+    model: { path: model.path ?? null, name: model.name ?? null, aliases: model.aliases },
+    workers: (workers ?? DEFAULT_WORKERS).map(toWorkers),
+    gateway: { host: gateway.host, port: gateway.port, keys },
+  };
+  for (const conflict of findConflicts(config)) {
+    problems.push({ origin: conflict.paths.map(originOf).join(" and "), message: conflict.message });
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+function toWorkers(entry: NonNullable<Filled["workers"]>[number]): LocalWorkers | RemoteWorker {
+  const { role, count, address, kvAddress } = entry;
+  if (address === undefined) return { role, count: count ?? 1 };
+  return { role, address, kvAddress: kvAddress ?? null };
+}
+
+/** How many workers of each role a fleet has, remote ones included. */
+export function countWorkers(workers: ServeConfig["workers"]): Readonly<Record<WorkerRole, number>> {
+  const counts = { prefill: 0, decode: 0, both: 0 };
+  for (const entry of workers) counts[entry.role] += "count" in entry ? entry.count : 1;
+  return counts;
+}

@@ -1,0 +1,63 @@
+import type { FastifyInstance } from "fastify";
+import { ServingError } from "../../protocol/errors.ts";
+import { type CompletionBody, chatCompletionBody, completionBody, parseBody } from "../../protocol/openai.ts";
+import { type GatewayContext, servedName } from "./context.ts";
+import { runGeneration } from "./run-generation.ts";
+
+/** `POST /v1/chat/completions` and `POST /v1/completions`. */
+export function registerCompletionRoutes(app: FastifyInstance, context: GatewayContext): void {
+  app.post("/v1/chat/completions", async (request, reply) => {
+    const body = parseBody(chatCompletionBody, request.body);
+    const model = servedName(context, body.model);
+    const text = context.template.render(body);
+    // The template writes the control tokens, the beginning-of-sequence token among them.
+    const prompt = await context.tokenizer.encode(text, { parseSpecial: true, addSpecial: false });
+    return runGeneration(context, request, reply, {
+      kind: "chat",
+      model,
+      prompts: [prompt],
+      body,
+      maxTokens: body.max_completion_tokens ?? body.max_tokens,
+      maxTokensParam: body.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
+      topLogprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
+    });
+  });
+  app.post("/v1/completions", async (request, reply) => {
+    const body = parseBody(completionBody, request.body);
+    const model = servedName(context, body.model);
+    return runGeneration(context, request, reply, {
+      kind: "completion",
+      model,
+      prompts: await promptTokens(context, body),
+      body,
+      maxTokens: body.max_tokens,
+      maxTokensParam: "max_tokens",
+      topLogprobs: body.logprobs ?? null,
+    });
+  });
+}
+
+/** Who sends a raw prompt frames it alone, so text that names control tokens means them, as in vLLM and llama-server. */
+function promptTokens(context: GatewayContext, body: CompletionBody): Promise<Int32Array[]> {
+  return Promise.all(
+    body.prompt.map((prompt, i) => {
+      if (typeof prompt === "string")
+        return context.tokenizer.encode(prompt, { parseSpecial: true, addSpecial: true });
+      checkVocabulary(prompt, context.texts.vocabSize, body.prompt.length === 1 ? "prompt" : `prompt[${i}]`);
+      return prompt;
+    }),
+  );
+}
+
+/** @throws ServingError `invalid_value` for the first token id that is not in the vocabulary */
+export function checkVocabulary(tokens: Int32Array, vocabSize: number, param: string): void {
+  const at = tokens.findIndex((token) => token >= vocabSize);
+  if (at >= 0)
+    throw new ServingError(
+      "invalid_value",
+      `Token ${tokens[at]} is not in the vocabulary of ${vocabSize} tokens.`,
+      {
+        param: `${param}[${at}]`,
+      },
+    );
+}
