@@ -11,7 +11,7 @@ const modelPath = "models/lexicon-3m/lexicon-3m.Q8_0.gguf";
 const MAX_ROW_ERROR = 0.15;
 
 const open = (options: Partial<LlamaEngineOptions> = {}): Promise<Engine> =>
-  openLlamaEngine({ modelPath, kvCapacityTokens: 1024, maxStepTokens: 256, numSlots: 12, ...options });
+  openLlamaEngine({ modelPath, kvCapacityTokens: 1000, maxStepTokens: 256, numSlots: 12, ...options });
 
 const sequenceAt = (slot: number, prompt: ArrayLike<number>, maxOutputTokens = 64) => {
   const sequence = makeSequence({ prompt, maxOutputTokens });
@@ -41,7 +41,7 @@ describe("llama engine", () => {
       modelName: "lexicon-3m",
       vocabSize: 4096,
       trainedContextTokens: 8192,
-      kvCapacityTokens: 1024,
+      kvCapacityTokens: 1000,
       kvBytesPerToken: 816,
       kvType: "q8_0+fa+rot+llama.cpp-0.5.0-dev",
       numSlots: 12,
@@ -182,7 +182,7 @@ describe("llama engine", () => {
     for (let i = 0; i < 10; i++) await cycle();
     const before = process.memoryUsage.rss();
     for (let i = 0; i < 20; i++) await cycle();
-    // One engine has 13 MB of KV cells alone, twenty 267 MB. The allocator keeps some of what was freed.
-    expect(process.memoryUsage.rss() - before).toBeLessThan(128 << 20);
+    // One engine has 17 MB of KV cells alone, twenty 334 MB. The allocator keeps some of what was freed.
+    expect(process.memoryUsage.rss() - before).toBeLessThan(192 << 20);
   });
 });

@@ -58,6 +58,10 @@ export interface LlamaApi {
   >;
   llama_memory_seq_pos_min: NativeFunction<[MemoryPointer, seq: number], number>;
   llama_memory_seq_pos_max: NativeFunction<[MemoryPointer, seq: number], number>;
+  llama_memory_clear: NativeFunction<[MemoryPointer, data: boolean], void>;
+  llama_state_get_size: NativeFunction<[ContextPointer], number>;
+  llama_state_get_data: NativeFunction<[ContextPointer, Uint8Array, size: number], number>;
+  llama_state_set_data: NativeFunction<[ContextPointer, Uint8Array, size: number], number>;
   llama_state_seq_get_size: NativeFunction<[ContextPointer, seq: number], number>;
   llama_state_seq_get_data: NativeFunction<[ContextPointer, Uint8Array, size: number, seq: number], number>;
   llama_state_seq_set_data: NativeFunction<[ContextPointer, Uint8Array, size: number, seq: number], number>;
@@ -173,6 +177,10 @@ export function bindFunctions(llama: LibraryHandle, structs: LlamaStructs): Llam
     ),
     llama_memory_seq_pos_min: bind("llama_memory_seq_pos_min", "int32_t", "void *", "int32_t"),
     llama_memory_seq_pos_max: bind("llama_memory_seq_pos_max", "int32_t", "void *", "int32_t"),
+    llama_memory_clear: bind("llama_memory_clear", "void", "void *", "bool"),
+    llama_state_get_size: bind("llama_state_get_size", "size_t", "void *"),
+    llama_state_get_data: bind("llama_state_get_data", "size_t", "void *", "void *", "size_t"),
+    llama_state_set_data: bind("llama_state_set_data", "size_t", "void *", "void *", "size_t"),
     llama_state_seq_get_size: bind("llama_state_seq_get_size", "size_t", "void *", "int32_t"),
     llama_state_seq_get_data: bind(
       "llama_state_seq_get_data",

@@ -4,10 +4,18 @@ import type { SampledToken, StepPlan, StepResult } from "../../../core/scheduler
 import { CallQueue } from "../call-queue.ts";
 import { type Engine, EngineError, type EngineInfo } from "../engine.ts";
 import { SlotLedger } from "../slot-ledger.ts";
+import { CellMap } from "./cell-map.ts";
 import { checkBlob } from "./kv-blob.ts";
 import { DECODE_ABORTED, DECODE_NO_CELLS, DECODE_OK, type NativeContext } from "./native-context.ts";
 
 const ABORTED: StepResult = { kind: "aborted" };
+/**
+ * Dead cells that are tolerated however few live ones there are: libllama walks over them in every step, which costs some
+ * percent at this number, and compacting touches the whole cache.
+ */
+const MIN_DEAD_CELLS = 2048;
+/** Beyond that, dead cells per live one. */
+const MAX_DEAD_SHARE = 0.5;
 
 /** A GGUF model on llama.cpp. Made by `openLlamaEngine`. */
 export class LlamaEngine implements Engine {
@@ -15,6 +23,7 @@ export class LlamaEngine implements Engine {
   readonly #native: NativeContext;
   readonly #queue = new CallQueue();
   readonly #ledger: SlotLedger;
+  readonly #cells: CellMap;
   readonly #sampler: Sampler;
   /** Steps that were asked for at an earlier count than the present one have been aborted. */
   #numAborts = 0;
@@ -24,6 +33,7 @@ export class LlamaEngine implements Engine {
     this.info = info;
     this.#native = native;
     this.#ledger = new SlotLedger(info);
+    this.#cells = new CellMap({ numSlots: info.numSlots, numCells: native.numCells });
     this.#sampler = createSampler(info.vocabSize);
   }
 
@@ -32,8 +42,20 @@ export class LlamaEngine implements Engine {
       this.#ledger.applyOps(ops);
       for (const op of ops) {
         if (op.start === op.end) continue;
-        if (op.kind === "share") this.#native.share(op.slot, op.to, op.start, op.end);
-        else this.#native.drop(op.slot, op.start, op.end);
+        if (op.kind === "share") {
+          this.#native.share(op.slot, op.to, op.start, op.end);
+          this.#cells.share(op.slot, op.to, op.start, op.end);
+        } else {
+          for (const { start, end } of this.#cells.drop(op.slot, op.start, op.end)) {
+            this.#native.bury(op.slot, start, end);
+          }
+          this.#native.drop(op.slot, op.start, op.end);
+        }
+      }
+      // Nothing lives: the cheapest moment to get rid of the dead.
+      if (this.#cells.numDead > 0 && this.#cells.numDead === this.#cells.numUsed) {
+        this.#native.clear();
+        this.#cells.compact();
       }
     });
   }
@@ -54,8 +76,10 @@ export class LlamaEngine implements Engine {
     return this.#queue.run(async () => {
       this.#ledger.checkImport(range);
       checkBlob(bytes, this.#native.layout, range.start, range.end - range.start);
+      await this.#makeRoom(range.end - range.start);
       await this.#native.importRange(range.slot, range.start, range.end, bytes);
       this.#ledger.commitImport(range);
+      this.#cells.append(range.slot, range.start, range.end);
     });
   }
 
@@ -72,6 +96,7 @@ export class LlamaEngine implements Engine {
   async #step(plan: StepPlan, numAborts: number): Promise<StepResult> {
     if (numAborts !== this.#numAborts) return ABORTED;
     this.#ledger.checkPlan(plan);
+    if (this.#needsCompaction(plan.numTokens)) await this.#makeRoom(plan.numTokens);
     const { batch } = this.#native;
     batch.clear();
     for (const chunk of plan.chunks) batch.addChunk(chunk);
@@ -85,12 +110,36 @@ export class LlamaEngine implements Engine {
     }
     if (code === DECODE_OK && numAborts === this.#numAborts) {
       this.#ledger.commitPlan(plan);
+      for (const { slot, start, numTokens } of plan.chunks)
+        this.#cells.append(slot, start, start + numTokens);
       return { kind: "done", samples: this.#sample(plan) };
     }
     // Parts of the batch before the one that failed have been written already.
     for (const { slot, start } of plan.chunks) this.#native.drop(slot, start, -1);
     if (code === DECODE_OK || code === DECODE_ABORTED) return ABORTED;
     throw new EngineError("native_failure", `llama_decode returned ${code}`);
+  }
+
+  #needsCompaction(numTokens: number): boolean {
+    const { numUsed, numDead, numCells } = this.#cells;
+    const numLive = numUsed - numDead;
+    return (
+      numLive + numTokens > this.info.kvCapacityTokens ||
+      numUsed + numTokens > numCells ||
+      numDead > Math.max(MIN_DEAD_CELLS, numLive * MAX_DEAD_SHARE)
+    );
+  }
+
+  /** Makes sure that `numTokens` cells on top are free. Rejects with `kv_full`. */
+  async #makeRoom(numTokens: number): Promise<void> {
+    if (!this.#needsCompaction(numTokens)) return;
+    const numLive = this.#cells.numUsed - this.#cells.numDead;
+    if (numLive + numTokens > this.info.kvCapacityTokens) {
+      const message = `no room for ${numTokens} tokens: ${numLive} of ${this.info.kvCapacityTokens} are held; drop ranges first`;
+      throw new EngineError("kv_full", message);
+    }
+    await this.#native.compact();
+    this.#cells.compact();
   }
 
   #sample(plan: StepPlan): Array<SampledToken | null> {

@@ -26,7 +26,7 @@ const ABORT_FLAG_BYTES = 16;
 
 export interface NativeContextOptions {
   readonly maxStepTokens: number;
-  /** Sequence ids from 0; the one after them is for transfers. */
+  /** Sequence ids from 0; the one after them is for transfers, the next for dead cells. */
   readonly numSlots: number;
   readonly vocabSize: number;
 }
@@ -44,6 +44,8 @@ export class NativeContext {
   readonly #memory: MemoryPointer;
   /** Sequence id that a range passes through on its way out or in; empty between calls. */
   readonly #stagingId: number;
+  /** Sequence id that occupies dead cells, so that libllama does not reuse them one by one (see {@link CellMap}). */
+  readonly #graveId: number;
   readonly #vocabSize: number;
   readonly #abortFlagPointer: BufferPointer;
   readonly #abortFlag: Uint8Array;
@@ -65,6 +67,7 @@ export class NativeContext {
     this.#context = context;
     this.#memory = api.llama_get_memory(context);
     this.#stagingId = options.numSlots;
+    this.#graveId = options.numSlots + 1;
     this.#vocabSize = options.vocabSize;
     this.numCells = api.llama_n_ctx(context);
     this.batch = new NativeBatch(koffi, options.maxStepTokens);
@@ -141,6 +144,29 @@ export class NativeContext {
 
   share(slot: number, to: number, start: number, end: number): void {
     this.#library.api.llama_memory_seq_cp(this.#memory, slot, to, start, end);
+  }
+
+  /** Occupies cells that only `slot` holds, before it drops them. */
+  bury(slot: number, start: number, end: number): void {
+    this.share(slot, this.#graveId, start, end);
+  }
+
+  /** Forgets every cell of every sequence. */
+  clear(): void {
+    this.#library.api.llama_memory_clear(this.#memory, false);
+  }
+
+  /** Frees what has been buried and slides all other cells down, in order. */
+  async compact(): Promise<void> {
+    const { api } = this.#library;
+    this.drop(this.#graveId, 0, -1);
+    const bytes = new Uint8Array(api.llama_state_get_size(this.#context));
+    const written = await callAsync(api.llama_state_get_data, this.#context, bytes, bytes.length);
+    const read = await callAsync(api.llama_state_set_data, this.#context, bytes, bytes.length);
+    if (written !== bytes.length || read !== bytes.length) {
+      const message = `compacting the KV cache wrote ${written} and read ${read} of ${bytes.length} bytes`;
+      throw new EngineError("native_failure", message);
+    }
   }
 
   /** `end` -1 means up to the last position. */

@@ -5,10 +5,15 @@ import { type LlamaLibrary, loadLibrary } from "./library.ts";
 import { LlamaEngine } from "./llama-engine.ts";
 import { NativeContext } from "./native-context.ts";
 
-/** Sequence ids of one context (`LLAMA_MAX_SEQ`), of which one is kept for transfers. */
+/** Sequence ids of one context (`LLAMA_MAX_SEQ`), of which one is kept for transfers and one for dead cells. */
 const MAX_SEQUENCE_IDS = 256;
-const NUM_STAGING_IDS = 1;
-const MAX_LLAMA_SLOTS = MAX_SEQUENCE_IDS - NUM_STAGING_IDS;
+const NUM_OWN_IDS = 2;
+const MAX_LLAMA_SLOTS = MAX_SEQUENCE_IDS - NUM_OWN_IDS;
+/**
+ * Cells per token of capacity. The surplus holds dead cells, so that even a full cache is compacted only once per so many
+ * tokens: with a quarter on top, four cells are copied per token computed at the very most.
+ */
+const CELLS_PER_CAPACITY = 1.25;
 
 const DEFAULT_UBATCH_TOKENS = 512;
 const MAX_THREADS = 256;
@@ -24,7 +29,7 @@ const ROTATION_HEAD_SIZE = 64;
 
 export interface LlamaEngineOptions {
   readonly modelPath: string;
-  /** KV cells over all slots; rounded up to a multiple of 256 by the library. */
+  /** Tokens whose KV fits, over all slots. The library is given a quarter more cells (see `CellMap`). */
   readonly kvCapacityTokens: number;
   readonly maxStepTokens: number;
   /** Up to {@link MAX_LLAMA_SLOTS}, the default. Every slot reserves one row of logits. */
@@ -106,11 +111,11 @@ function createContext(
   options: LlamaEngineOptions,
 ): Promise<ContextPointer | null> {
   const { api } = library;
-  const numSequenceIds = (options.numSlots ?? MAX_LLAMA_SLOTS) + NUM_STAGING_IDS;
+  const numSequenceIds = (options.numSlots ?? MAX_LLAMA_SLOTS) + NUM_OWN_IDS;
   const threads = options.threads ?? 1;
   const { ggmlType } = KV_TYPES[options.kvType ?? "q8_0"];
   const params = Object.assign(api.llama_context_default_params(), {
-    n_ctx: options.kvCapacityTokens,
+    n_ctx: Math.ceil((options.kvCapacityTokens * CELLS_PER_CAPACITY) / 256) * 256,
     n_batch: options.maxStepTokens,
     n_ubatch: options.ubatchTokens ?? Math.min(options.maxStepTokens, DEFAULT_UBATCH_TOKENS),
     n_seq_max: numSequenceIds,
@@ -144,7 +149,7 @@ function describe(
     kvType: describeKv(library, file, options),
     vocabSize: api.llama_vocab_n_tokens(vocab),
     trainedContextTokens: api.llama_model_n_ctx_train(model),
-    kvCapacityTokens: native.numCells,
+    kvCapacityTokens: options.kvCapacityTokens,
     kvBytesPerToken: native.layout.bytesPerToken,
     numSlots: options.numSlots ?? MAX_LLAMA_SLOTS,
     maxStepTokens: options.maxStepTokens,
