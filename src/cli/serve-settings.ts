@@ -90,6 +90,18 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     ["maxWaiting"],
     "requests in a worker's queue (default: 256)",
   ),
+  atPath(
+    "--prefix-cache-tokens <tokens>",
+    "TWOFOLD_PREFIX_CACHE_TOKENS",
+    ["prefixCacheTokens"],
+    "KV kept per worker for prompts that begin alike (default: 4096)",
+  ),
+  atPath(
+    "--local-prefill-below <tokens>",
+    "TWOFOLD_LOCAL_PREFILL_BELOW",
+    ["placement", "localPrefillBelowTokens"],
+    "shorter prompts are prefilled on their decode worker (default: 16)",
+  ),
   atPath("--threads <n>", "TWOFOLD_THREADS", ["threads"], "threads per worker (default: 1)"),
   atPath(
     "--stub-step-ms <ms>",

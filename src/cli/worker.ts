@@ -74,6 +74,12 @@ const WORKER_SETTINGS: readonly Setting[] = [
     "requests in the steps at once (default: 16)",
   ),
   atPath("--max-waiting <n>", "TWOFOLD_MAX_WAITING", ["maxWaiting"], "requests in the queue (default: 256)"),
+  atPath(
+    "--prefix-cache-tokens <tokens>",
+    "TWOFOLD_PREFIX_CACHE_TOKENS",
+    ["prefixCacheTokens"],
+    "KV kept for prompts that begin alike (default: 4096)",
+  ),
   atPath("--threads <n>", "TWOFOLD_THREADS", ["threads"], "threads (default: 1)"),
   atPath(
     "--slots <n>",

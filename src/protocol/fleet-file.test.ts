@@ -36,6 +36,7 @@ test("an empty file is one prefill and one decode worker with every default", ()
     policy: "chunked",
     maxRunning: 16,
     maxWaiting: 256,
+    prefixCacheTokens: 4096,
     threads: 1,
     logLevel: "info",
     workers: [
@@ -43,8 +44,8 @@ test("an empty file is one prefill and one decode worker with every default", ()
       { role: "decode", count: 1 },
     ],
     gateway: { host: "127.0.0.1", port: 8080, keys: [] },
-    timeouts: { workerStartMs: 60_000, requestMs: 3_600_000, handoffMs: 10_000, drainMs: 30_000 },
-    placement: { localPrefillBelowTokens: 0 },
+    timeouts: { workerStartMs: 60_000, requestMs: 3_600_000, handoffWaitMs: 60_000, drainMs: 30_000 },
+    placement: { localPrefillBelowTokens: 16 },
     stub: { stepBaseMs: 0, prefillMsPerToken: 0, decodeMsPerSequence: 0 },
   });
 });

@@ -8,8 +8,8 @@ const MAX_CONFIG_TOKENS = 16 * 1024 * 1024;
 /** Most tokens of one step. */
 const MAX_CHUNK_TOKENS = 65_536;
 
-/** Most sequences that run at once on one worker: the native library has 256 sequence ids. */
-const MAX_RUNNING = 240;
+/** Most sequences in one step: twice as many hold KV at times, and libllama tells 254 apart. */
+const MAX_RUNNING = 120;
 
 /** Most sequences that wait on one worker. */
 const MAX_WAITING = 65_536;
@@ -50,6 +50,13 @@ export const blockSizeTokensSchema = z
   .refine((value) => (value & (value - 1)) === 0, "is not a power of two");
 export const chunkTokensSchema = z.int().min(2).max(MAX_CHUNK_TOKENS);
 export const maxRunningSchema = z.int().min(1).max(MAX_RUNNING);
+/** The most tokens of unused prefixes that a worker keeps. libllama pays for each in every step. */
+export const prefixCacheTokensSchema = z.int().min(0).max(MAX_CONFIG_TOKENS);
+/** Bounds of one wait inside a handoff. */
+export const handoffWaitMsSchema = z
+  .int()
+  .min(100)
+  .max(24 * 3_600_000);
 export const maxWaitingSchema = z.int().min(1).max(MAX_WAITING);
 export const threadsSchema = z.int().min(1).max(MAX_THREADS);
 
@@ -153,15 +160,15 @@ const timeoutsSchema = z.strictObject({
   workerStartMs: z.int().min(100).max(MAX_TIMEOUT_MS).default(60_000),
   /** From a request's arrival until its last token. */
   requestMs: z.int().min(100).max(MAX_TIMEOUT_MS).default(3_600_000),
-  /** From the reservation on the decode worker until the KV has been verified there. */
-  handoffMs: z.int().min(100).max(MAX_TIMEOUT_MS).default(10_000),
+  /** Longest wait inside a handoff: for room on the decode worker, for the next frame, for the acknowledgement. */
+  handoffWaitMs: handoffWaitMsSchema.default(60_000),
   /** How long running requests may take to finish when the server stops. */
   drainMs: z.int().min(0).max(MAX_TIMEOUT_MS).default(30_000),
 });
 
 const placementSchema = z.strictObject({
-  /** Prompts with fewer uncached tokens are prefilled on their decode worker. 0: every prompt is handed over. */
-  localPrefillBelowTokens: z.int().min(0).max(MAX_CONFIG_TOKENS).default(0),
+  /** Prompts with fewer tokens are prefilled on their decode worker. 0: every prompt is handed over. */
+  localPrefillBelowTokens: z.int().min(0).max(MAX_CONFIG_TOKENS).default(16),
 });
 
 /**
@@ -183,6 +190,8 @@ export const fleetFileSchema = z.strictObject({
   maxRunning: maxRunningSchema.default(16),
   /** Sequences that wait for a place, per worker; beyond it requests are refused. */
   maxWaiting: maxWaitingSchema.default(256),
+  /** Tokens of finished requests whose KV each worker keeps for requests that begin alike; 0 keeps none. */
+  prefixCacheTokens: prefixCacheTokensSchema.default(4096),
   /** Threads per worker. */
   threads: threadsSchema.default(1),
   logLevel: logLevelSchema.default("info"),

@@ -23,6 +23,8 @@ test("defaults are filled in and survive the way through JSON", () => {
     policy: "chunked",
     maxRunning: 16,
     maxWaiting: 256,
+    prefixCacheTokens: 4096,
+    handoffWaitMs: 60_000,
     threads: 1,
     allowPlaintext: false,
     stub: { stepBaseMs: 0, prefillMsPerToken: 0, decodeMsPerSequence: 0 },

@@ -155,6 +155,8 @@ async function startWorkers(parts: {
       policy: config.policy,
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
+      prefixCacheTokens: config.prefixCacheTokens,
+      handoffWaitMs: config.timeouts.handoffWaitMs,
       threads: config.threads,
       stub: config.stub,
     },

@@ -5,9 +5,11 @@ import { type ServerProcess, startServer } from "../support/server-process.ts";
 
 const NUM_PROMPTS = 200;
 const MAX_PROMPT_TOKENS = 3000;
-const OUTPUT_TOKENS = 12;
+const OUTPUT_TOKENS = 8;
 const CONCURRENCY = 8;
 const SEED = 20_251_123;
+/** Every prompt is handed over, however short. */
+const COMMON = ["--ctx", "4096", "--kv-tokens", "16384", "--max-running", "8", "--local-prefill-below", "0"];
 /** Ordinary tokens of the built-in model: no control tokens. */
 const FIRST_TOKEN = 300;
 const LAST_TOKEN = 4000;
@@ -18,7 +20,7 @@ interface Prompt {
   readonly seed: number;
 }
 
-/** Prompts of 1 to 3,000 tokens, log-uniform, half of them continuing one of a few shared prefixes; every other one greedy. */
+/** Prompts of 1 to 3,000 tokens, most of them short, half of them with one of a few shared prefixes; half of them greedy. */
 function makePrompts(): Prompt[] {
   const rng = new Rng(SEED).stream("prompts");
   const integer = (low: number, high: number): number => low + Math.floor(rng.nextFloat() * (high - low + 1));
@@ -29,7 +31,7 @@ function makePrompts(): Prompt[] {
     const length =
       i < 2
         ? [1, MAX_PROMPT_TOKENS][i]!
-        : Math.round(Math.exp(rng.nextFloat() * Math.log(MAX_PROMPT_TOKENS)));
+        : Math.round(MAX_PROMPT_TOKENS ** (rng.nextFloat() ** 1.5));
     const prefix = prefixes[integer(0, 2)]!;
     const shared = i % 2 === 0 || length <= prefix.length ? [] : prefix;
     return {
@@ -47,7 +49,7 @@ describe("a split fleet", () => {
   });
 
   async function textsOf(args: string[], prompts: readonly Prompt[]): Promise<string[]> {
-    const server = await startServer([...args, "--ctx", "4096", "--kv-tokens", "32768"]);
+    const server = await startServer([...args, ...COMMON]);
     servers.push(server);
     const texts = await mapConcurrently(prompts, CONCURRENCY, async ({ prompt, temperature, seed }) => {
       const result = await complete(server.url, {

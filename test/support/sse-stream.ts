@@ -36,6 +36,15 @@ export async function openStream(url: string, body: Record<string, unknown>): Pr
   const events = readEvents(response.body, () => {
     sawDone = true;
   });
+  const take = async (count: number): Promise<StreamEvent[]> => {
+    const taken: StreamEvent[] = [];
+    while (taken.length < count) {
+      const { value, done } = await events.next();
+      if (done === true) break;
+      taken.push(value);
+    }
+    return taken;
+  };
   return {
     status: response.statusCode,
     headers: response.headers,
@@ -44,18 +53,8 @@ export async function openStream(url: string, body: Record<string, unknown>): Pr
       if (done === true) throw new Error("the stream has ended");
       return value;
     },
-    async take(count) {
-      const taken: StreamEvent[] = [];
-      while (taken.length < count) {
-        const { value, done } = await events.next();
-        if (done === true) break;
-        taken.push(value);
-      }
-      return taken;
-    },
-    rest() {
-      return this.take(Number.POSITIVE_INFINITY);
-    },
+    take,
+    rest: () => take(Number.POSITIVE_INFINITY),
     get sawDone() {
       return sawDone;
     },

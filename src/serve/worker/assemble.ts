@@ -1,3 +1,4 @@
+import type { HandoffTimeouts } from "../../core/handoff/sender.ts";
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
@@ -10,6 +11,8 @@ import { WorkerDriver } from "./worker-driver.ts";
 
 /** Slots beyond those of the running sequences, in which the prefix cache keeps what finished ones leave. */
 const CACHE_SLOTS = 64;
+/** The most that libllama can tell apart, less those that the engine needs for itself. */
+const MAX_SLOTS = 254;
 
 /** Opens the engine that a worker's configuration asks for. Rejects with `EngineError`. */
 export function openWorkerEngine(config: WorkerConfig): Promise<Engine> {
@@ -18,7 +21,7 @@ export function openWorkerEngine(config: WorkerConfig): Promise<Engine> {
   const sizes = {
     kvCapacityTokens: config.kvCapacityTokens,
     maxStepTokens: tokenBudgetOf(config),
-    numSlots: config.numSlots ?? 2 * config.maxRunning + CACHE_SLOTS,
+    numSlots: config.numSlots ?? Math.min(2 * config.maxRunning + CACHE_SLOTS, MAX_SLOTS),
   };
   if (config.engine === "stub") {
     return openEngine({
@@ -53,6 +56,7 @@ export function createDriver(
     blockSizeTokens: config.blockSizeTokens,
     numSlots: engine.info.numSlots,
     modelId: engine.info.modelId,
+    maxCachedBlocks: Math.floor(config.prefixCacheTokens / config.blockSizeTokens),
   });
   const scheduler = new Scheduler(
     {
@@ -70,10 +74,15 @@ export function createDriver(
     role: config.role,
     contextTokens: config.contextTokens,
     engine,
-    loop: new WorkerLoop({ scheduler, blocks, maxRequests }),
+    loop: new WorkerLoop({ scheduler, blocks, maxRequests, timeouts: handoffTimeouts(config.handoffWaitMs) }),
     scheduler,
     blocks,
     nowMs: () => performance.now(),
     onFatal,
   });
+}
+
+/** One bound for every wait. */
+function handoffTimeouts(waitMs: number): HandoffTimeouts {
+  return { grantMs: waitMs, ackMs: waitMs, reserveMs: waitMs, frameMs: waitMs };
 }
