@@ -1,8 +1,9 @@
 import { accessSync, constants, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
-import { availableParallelism, freemem, tmpdir } from "node:os";
+import { availableParallelism, freemem } from "node:os";
 import { join } from "node:path";
 import { MAX_UNIX_PATH_BYTES } from "../protocol/address.ts";
+import { defaultRunDirectory } from "../serve/run-directory.ts";
 import type { Machine } from "./doctor-checks.ts";
 
 /** Room that a socket's name takes below the folder. */
@@ -41,7 +42,7 @@ export const thisMachine: Machine = {
       server.listen({ host, port }, () => server.close(() => resolve(null)));
     }),
   async socketFolder() {
-    const path = tmpdir();
+    const path = defaultRunDirectory(process.env);
     if (Buffer.byteLength(path) + SOCKET_NAME_BYTES > MAX_UNIX_PATH_BYTES) {
       return { path, problem: "the path is too long for unix sockets" };
     }

@@ -102,6 +102,14 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     ["placement", "localPrefillBelowTokens"],
     "shorter prompts are prefilled on their decode worker (default: 16)",
   ),
+  {
+    key: "allowPlaintext",
+    flag: "--allow-plaintext",
+    env: "TWOFOLD_ALLOW_PLAINTEXT",
+    path: ["allowPlaintext"],
+    schema: z.boolean(),
+    help: "use workers on other machines although the link is not encrypted (default: refuse)",
+  },
   atPath("--threads <n>", "TWOFOLD_THREADS", ["threads"], "threads per worker (default: 1)"),
   atPath(
     "--stub-step-ms <ms>",

@@ -48,6 +48,8 @@ export class Sequence {
   readonly order: number;
   /** When the sequence stops after its prompt because another worker decodes it. */
   readonly stopsAfterPrefill: boolean;
+  /** The step that the sequence was last scheduled in; owned by the scheduler's step builder. */
+  stepMark = 0;
   numPreemptions = 0;
   finishReason: FinishReason | null = null;
 

@@ -1,3 +1,4 @@
+import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
 import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
@@ -14,22 +15,11 @@ import { Sequence } from "./sequence.ts";
 import { assert, assertNever } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 
-/** Reserves that may wait for the gateway's word at once; a further one is refused. */
-const MAX_EARLY_RESERVES = 256;
-
 interface Entry {
   readonly sequence: Sequence;
   readonly sender: HandoffSender | null;
   readonly receiver: HandoffReceiver | null;
   cachedReported: boolean;
-}
-
-/** A reserve that came before the gateway told us of the request. */
-interface EarlyReserve {
-  readonly peer: WorkerId;
-  readonly epoch: number;
-  readonly numTokens: number;
-  readonly deadlineMs: number;
 }
 
 /** Outcome of handoffs so far, by `ok` or reason of failure. */
@@ -48,7 +38,7 @@ export class WorkerLoop {
   readonly #maxRequests: number;
   readonly #entries = new Map<RequestId, Entry>();
   readonly #handoffs = new Map<RequestId, Entry>();
-  readonly #earlyReserves = new Map<RequestId, EarlyReserve>();
+  readonly #earlyReserves = new EarlyReserves();
   readonly #handoffCounts: Partial<Record<"ok" | HandoffFailure, number>> = {};
   #effects: WorkerEffect[] = [];
   #events: RequestEvent[] = [];
@@ -82,18 +72,18 @@ export class WorkerLoop {
     for (const { sender, receiver } of this.#handoffs.values()) {
       next = Math.min(next, (sender ?? receiver)!.deadlineMs);
     }
-    for (const reserve of this.#earlyReserves.values()) next = Math.min(next, reserve.deadlineMs);
-    return next;
+    return Math.min(next, this.#earlyReserves.nextDeadlineMs);
   }
 
   /** What is to be done since the last call, in order. */
   takeEffects(): WorkerEffect[] {
+    const effects = this.#effects;
+    this.#effects = [];
     if (this.#events.length > 0) {
-      this.#effects.push({ kind: "emit", events: this.#events });
+      // First of all: nobody should wait for a token until the next step has begun.
+      effects.unshift({ kind: "emit", events: this.#events });
       this.#events = [];
     }
-    const effects = this.#effects;
-    if (effects.length > 0) this.#effects = [];
     return effects;
   }
 
@@ -165,9 +155,7 @@ export class WorkerLoop {
     } else if (message.kind === "reserve") {
       this.#holdReserve(peer, message, nowMs);
     } else if (message.kind === "abort") {
-      const early = this.#earlyReserves.get(message.requestId);
-      if (early?.peer === peer && early.epoch === message.epoch)
-        this.#earlyReserves.delete(message.requestId);
+      this.#earlyReserves.take(message.requestId, message.epoch, peer);
     } else if (message.kind === "kv" || message.kind === "commit" || message.kind === "grant") {
       const reply = { kind: "abort", requestId: message.requestId, epoch: message.epoch } as const;
       this.#effects.push({ kind: "send", peer, message: { ...reply, reason: "unknown_request" } });
@@ -180,9 +168,7 @@ export class WorkerLoop {
     for (const entry of [...this.#handoffs.values()]) {
       if ((entry.sender ?? entry.receiver)?.peer === peer) this.#failHandoff(entry, "peer_lost", false);
     }
-    for (const [requestId, reserve] of this.#earlyReserves) {
-      if (reserve.peer === peer) this.#earlyReserves.delete(requestId);
-    }
+    this.#earlyReserves.forgetPeer(peer);
     this.#turn(nowMs);
   }
 
@@ -192,9 +178,7 @@ export class WorkerLoop {
       if (entry.sender) this.#runSender(entry, entry.sender.onDeadline(nowMs));
       else if (entry.receiver) this.#runReceiver(entry, entry.receiver.onDeadline(nowMs));
     }
-    for (const [requestId, reserve] of this.#earlyReserves) {
-      if (nowMs >= reserve.deadlineMs) this.#refuseReserve(requestId, reserve, "unknown_request");
-    }
+    for (const reserve of this.#earlyReserves.takeExpired(nowMs)) this.#refuse(reserve);
     this.#turn(nowMs);
   }
 
@@ -208,11 +192,8 @@ export class WorkerLoop {
     }
     const receiver = new HandoffReceiver({ ...options, nowMs });
     const entry = this.#track(sequence, null, receiver);
-    const early = this.#earlyReserves.get(sequence.request.id);
-    if (early !== undefined && early.peer === task.peer && early.epoch === sequence.request.epoch) {
-      this.#earlyReserves.delete(sequence.request.id);
-      this.#runReceiver(entry, receiver.onReserve(early.numTokens));
-    }
+    const early = this.#earlyReserves.take(sequence.request.id, sequence.request.epoch, task.peer);
+    if (early !== null) this.#runReceiver(entry, receiver.onReserve(early.numTokens));
   }
 
   #track(sequence: Sequence, sender: HandoffSender | null, receiver: HandoffReceiver | null): Entry {
@@ -329,18 +310,15 @@ export class WorkerLoop {
 
   #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
     const { requestId, epoch, numTokens } = message;
-    const reserve = { peer, epoch, numTokens, deadlineMs: nowMs + this.#timeouts.reserveMs };
+    const reserve = { requestId, epoch, peer, numTokens, deadlineMs: nowMs + this.#timeouts.reserveMs };
     const known = this.#entries.get(requestId);
-    const stale = known !== undefined && known.sequence.request.epoch >= epoch;
-    if (stale || this.#earlyReserves.size >= MAX_EARLY_RESERVES)
-      this.#refuseReserve(requestId, reserve, "unknown_request");
-    else this.#earlyReserves.set(requestId, reserve);
+    const isStale = known !== undefined && known.sequence.request.epoch >= epoch;
+    if (isStale || !this.#earlyReserves.hold(reserve)) this.#refuse(reserve);
   }
 
-  #refuseReserve(requestId: RequestId, reserve: EarlyReserve, reason: HandoffFailure): void {
-    this.#earlyReserves.delete(requestId);
-    const message = { kind: "refuse", requestId, epoch: reserve.epoch, reason } as const;
-    this.#effects.push({ kind: "send", peer: reserve.peer, message });
+  #refuse({ requestId, epoch, peer }: EarlyReserve): void {
+    const message = { kind: "refuse", requestId, epoch, reason: "unknown_request" } as const;
+    this.#effects.push({ kind: "send", peer, message });
   }
 
   #count(outcome: "ok" | HandoffFailure): void {
@@ -377,7 +355,7 @@ export class WorkerLoop {
       entry.sender?.checkInvariants();
       entry.receiver?.checkInvariants();
     }
-    assert(this.#earlyReserves.size <= MAX_EARLY_RESERVES, "too many early reserves");
+    this.#earlyReserves.checkInvariants();
   }
 }
 

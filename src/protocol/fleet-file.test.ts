@@ -36,6 +36,7 @@ test("an empty file is one prefill and one decode worker with every default", ()
     policy: "chunked",
     maxRunning: 16,
     maxWaiting: 256,
+    allowPlaintext: false,
     prefixCacheTokens: 4096,
     threads: 1,
     logLevel: "info",

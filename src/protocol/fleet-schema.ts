@@ -197,6 +197,8 @@ export const fleetFileSchema = z.strictObject({
   logLevel: logLevelSchema.default("info"),
   workers: z.array(workerEntrySchema).max(MAX_WORKER_ENTRIES).optional(),
   gateway: gatewaySchema.prefault({}),
+  /** Whether workers on other machines may be used although nothing between the machines is encrypted. */
+  allowPlaintext: z.boolean().default(false),
   timeouts: timeoutsSchema.prefault({}),
   placement: placementSchema.prefault({}),
   stub: stubSchema.prefault({}),

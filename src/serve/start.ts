@@ -158,6 +158,7 @@ async function startWorkers(parts: {
       prefixCacheTokens: config.prefixCacheTokens,
       handoffWaitMs: config.timeouts.handoffWaitMs,
       threads: config.threads,
+      allowPlaintext: config.allowPlaintext,
       stub: config.stub,
     },
     readyTimeoutMs: config.timeouts.workerStartMs,
@@ -170,7 +171,14 @@ async function startWorkers(parts: {
     if ("address" in entry) {
       const { address, kvAddress, role } = entry;
       const remote = new RemoteWorker(
-        { fleet, identity, address, kvAddress, token: fleetKeys(secret).rpcToken },
+        {
+          fleet,
+          identity,
+          address,
+          kvAddress,
+          token: fleetKeys(secret).rpcToken,
+          allowPlaintext: config.allowPlaintext,
+        },
         role,
         logger,
       );

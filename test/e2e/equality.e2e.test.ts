@@ -29,9 +29,7 @@ function makePrompts(): Prompt[] {
   const prefixes = [tokens(40), tokens(333), tokens(1500)];
   return Array.from({ length: NUM_PROMPTS }, (_, i) => {
     const length =
-      i < 2
-        ? [1, MAX_PROMPT_TOKENS][i]!
-        : Math.round(MAX_PROMPT_TOKENS ** (rng.nextFloat() ** 1.5));
+      i < 2 ? [1, MAX_PROMPT_TOKENS][i]! : Math.round(MAX_PROMPT_TOKENS ** (rng.nextFloat() ** 1.5));
     const prefix = prefixes[integer(0, 2)]!;
     const shared = i % 2 === 0 || length <= prefix.length ? [] : prefix;
     return {

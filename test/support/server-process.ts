@@ -27,6 +27,7 @@ export interface ServerWorker {
   readonly numRunning: number;
   readonly numWaiting: number;
   readonly kvTokensUsed: number;
+  readonly numSteps: number;
 }
 
 /** A running `twofold serve`. */

@@ -43,6 +43,8 @@ export type DispatchEffect =
       readonly epoch: number;
     }
   | { readonly kind: "placed"; readonly requestId: RequestId; readonly decision: PlacementDecision }
+  /** Prompt tokens that need not be computed, known when the request is first admitted. */
+  | { readonly kind: "cached"; readonly requestId: RequestId; readonly numTokens: number }
   | { readonly kind: "tokens"; readonly requestId: RequestId; readonly tokens: readonly SampledToken[] }
   | {
       readonly kind: "finish";
@@ -174,8 +176,10 @@ export class Dispatcher {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
       if (event.kind === "token") this.#take(flight, worker, event.index, event.sampled);
-      else if (event.kind === "cached") flight.numCachedTokens = event.numTokens;
-      else if (event.kind === "finish") flight.finish = event;
+      else if (event.kind === "cached") {
+        flight.numCachedTokens = event.numTokens;
+        this.#effects.push({ kind: "cached", requestId: event.requestId, numTokens: event.numTokens });
+      } else if (event.kind === "finish") flight.finish = event;
       else {
         this.#attemptFailed(flight, failureOf(event.reason));
         continue;

@@ -10,7 +10,7 @@ export interface HandoffTimeouts {
   readonly grantMs: number;
   /** Prefill side: from the commit to the ack. */
   readonly ackMs: number;
-  /** Decode side: from the gateway's request to the reserve. Covers waiting in line on the prefill worker. */
+  /** Decode side: from the gateway's request to the reserve, which the prefill worker sends as soon as it is told. */
   readonly reserveMs: number;
   /** Decode side: between two frames, while the prefill worker computes the next chunk or waits for its turn. */
   readonly frameMs: number;

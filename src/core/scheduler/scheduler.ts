@@ -58,7 +58,7 @@ export class Scheduler {
   readonly #parked = new Set<Sequence>();
   /** Those of them that only wait for a place in the batch, in order. */
   readonly #received: Sequence[] = [];
-  readonly #resources: StepResources;
+  readonly #collector: ChunkCollector;
   #planInFlight: StepPlan | null = null;
   #numSteps = 0;
   #numPreemptions = 0;
@@ -69,11 +69,12 @@ export class Scheduler {
     assert(options.tokenBudget > 0 && options.maxRunning > 0, "budget and batch size must be positive");
     this.#options = options;
     this.#blocks = blocks;
-    this.#resources = {
+    const resources: StepResources = {
       running: this.#running,
       admitNext: (reservation) => this.#admitNext(reservation),
       makeRoom: (sequence, numTokens, isScheduled) => this.#makeRoom(sequence, numTokens, isScheduled),
     };
+    this.#collector = new ChunkCollector(resources);
   }
 
   get numRunning(): number {
@@ -188,7 +189,8 @@ export class Scheduler {
     while (this.#received.length > 0 && this.#running.length < maxRunning)
       this.#join(this.#received.shift()!);
     if (this.#running.length === 0 && this.#waiting.length === 0) return null;
-    const collector = new ChunkCollector(this.#resources, tokenBudget);
+    const collector = this.#collector;
+    collector.begin(tokenBudget);
     policy.build(collector);
     if (collector.chunks.length === 0) return null;
     const numTokens = tokenBudget - collector.remainingTokens;

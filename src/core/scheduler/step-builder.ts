@@ -14,17 +14,24 @@ export interface StepResources {
   makeRoom(sequence: Sequence, numTokens: number, isScheduled: (sequence: Sequence) => boolean): boolean;
 }
 
-/** Collects the chunks of one step; a policy drives it through {@link StepBuilder}. */
+/** Collects the chunks of one step at a time; a policy drives it through {@link StepBuilder}. */
 export class ChunkCollector implements StepBuilder {
-  readonly chunks: ScheduledChunk[] = [];
-  remainingTokens: number;
+  chunks: ScheduledChunk[] = [];
+  remainingTokens = 0;
   readonly #resources: StepResources;
-  readonly #scheduled = new Set<Sequence>();
-  readonly #isScheduled = (sequence: Sequence) => this.#scheduled.has(sequence);
+  /** Names the present step; a sequence that carries it is in the step already. */
+  #mark = 0;
+  readonly #isScheduled = (sequence: Sequence) => sequence.stepMark === this.#mark;
 
-  constructor(resources: StepResources, tokenBudget: number) {
+  constructor(resources: StepResources) {
     this.#resources = resources;
+  }
+
+  /** Starts an empty step. */
+  begin(tokenBudget: number): void {
+    this.chunks = [];
     this.remainingTokens = tokenBudget;
+    this.#mark++;
   }
 
   get running(): readonly Sequence[] {
@@ -33,12 +40,12 @@ export class ChunkCollector implements StepBuilder {
   }
 
   compute(sequence: Sequence, maxTokens: number): number {
-    if (sequence.status !== "running" || this.#scheduled.has(sequence)) return 0;
+    if (sequence.status !== "running" || this.#isScheduled(sequence)) return 0;
     const numTokens = Math.min(maxTokens, this.remainingTokens, sequence.numUncomputedTokens);
     if (numTokens <= 0) return 0;
     const start = sequence.numComputedTokens;
     if (!this.#resources.makeRoom(sequence, start + numTokens, this.#isScheduled)) return 0;
-    this.#scheduled.add(sequence);
+    sequence.stepMark = this.#mark;
     this.remainingTokens -= numTokens;
     const samples = numTokens === sequence.numUncomputedTokens;
     this.chunks.push({ sequence, slot: sequence.slot, start, numTokens, samples });

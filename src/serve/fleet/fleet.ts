@@ -22,6 +22,8 @@ export interface Completion {
 export interface RequestListener {
   /** The request was placed, or placed again before any token was emitted. */
   onPlaced(placement: Placement): void;
+  /** Prompt tokens that were found in a cache; told before the first token, also of requests that are cancelled later. */
+  onCached(numTokens: number): void;
   /** The next output tokens, each exactly once, in order. An end-of-generation token is not among them. */
   onTokens(tokens: readonly SampledToken[]): void;
   onFinish(completion: Completion): void;

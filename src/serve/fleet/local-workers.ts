@@ -163,10 +163,20 @@ export class LocalWorkers {
       address,
       kvAddress: null,
       token: fleetKeys(secret).rpcToken,
-      onLost: () => {},
+      onLost: () => this.#onSilent(slot),
     });
     slot.state = "ready";
     this.#settle(slot, null);
+  }
+
+  /** The connection is gone. If the process is not, it is wedged: end it, so that it is started anew. */
+  #onSilent(slot: Slot): void {
+    if (slot.state !== "ready" || slot.pid === null) return;
+    try {
+      process.kill(slot.pid, "SIGKILL");
+    } catch {
+      // It has ended already, and the supervisor will hear of it.
+    }
   }
 
   #settle(slot: Slot, error: Error | null): void {

@@ -183,6 +183,9 @@ export class WorkerFleet implements Fleet {
       case "placed":
         this.#listeners.get(effect.requestId)?.onPlaced(effect.decision);
         return;
+      case "cached":
+        this.#listeners.get(effect.requestId)?.onCached(effect.numTokens);
+        return;
       case "tokens":
         this.#listeners.get(effect.requestId)?.onTokens(effect.tokens);
         return;
@@ -218,6 +221,10 @@ export class WorkerFleet implements Fleet {
     }
     member.link.submit(request, assignment).catch((error: unknown) => {
       const code = error instanceof ServingError ? error.code : "internal_error";
+      if (code === "draining") {
+        member.draining = true;
+        this.#dispatcher.workerDraining(worker);
+      }
       this.#logger.warn({ worker, requestId: request.id, code }, "worker did not take a request");
       failed(failureOf(code));
     });

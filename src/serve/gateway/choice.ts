@@ -121,6 +121,10 @@ export class Choice implements RequestListener {
     if (this.finishReason !== null) this.#observer.onEnd(this, true);
   }
 
+  onCached(numTokens: number): void {
+    this.numCachedTokens = numTokens;
+  }
+
   onFinish(completion: Completion): void {
     if (this.finishReason !== null) return;
     const text = this.#detokenizer.flush();

@@ -41,7 +41,7 @@ export interface GatewayLimits {
 export const DEFAULT_LIMITS: GatewayLimits = {
   bodyBytes: 4 * 1024 * 1024,
   jsonDepth: 64,
-  promptChars: 8 * 1024 * 1024,
+  promptChars: 4 * 1024 * 1024,
   inFlightRequests: 1024,
   connections: 4096,
   headerBytes: 16 * 1024,

@@ -3,8 +3,8 @@ import { encodeEvent } from "../../protocol/event-codec.ts";
 import type { WorkerEvent } from "../../protocol/worker-rpc.ts";
 
 /**
- * Writes events to one subscriber as lines of JSON. The events of one turn of the event loop go out in one write at
- * its end, so that a step costs one system call however many events it makes. A subscriber that reads more slowly than
+ * Writes events to one subscriber as lines of JSON. What one step yields goes out in one write as soon as the
+ * worker has dealt with it, so that a step costs one system call however many events it makes. A subscriber that reads more slowly than
  * events come is cut when more than `maxBufferedBytes` wait for it: it would have to be told what it missed, and
  * connecting anew says exactly that.
  */
@@ -12,7 +12,7 @@ export class EventFeed {
   readonly #response: ServerResponse;
   readonly #maxBufferedBytes: number;
   #lines = "";
-  #flush: NodeJS.Immediate | null = null;
+  #isFlushDue = false;
   #isOpen = true;
 
   constructor(response: ServerResponse, maxBufferedBytes: number) {
@@ -29,11 +29,14 @@ export class EventFeed {
       this.#response.destroy();
       return;
     }
-    this.#flush ??= setImmediate(() => {
-      this.#flush = null;
+    if (this.#isFlushDue) return;
+    this.#isFlushDue = true;
+    // A microtask: the next step may begin, and hold the thread, before the event loop gets its turn.
+    queueMicrotask(() => {
+      this.#isFlushDue = false;
       const lines = this.#lines;
       this.#lines = "";
-      this.#response.write(lines);
+      if (this.#isOpen) this.#response.write(lines);
     });
   }
 
@@ -41,7 +44,5 @@ export class EventFeed {
   stop(): void {
     this.#isOpen = false;
     this.#lines = "";
-    if (this.#flush !== null) clearImmediate(this.#flush);
-    this.#flush = null;
   }
 }

@@ -1,6 +1,6 @@
 import { FLEET_SECRET_ENV, type WorkerConfig } from "../../protocol/worker-config.ts";
 import { PROTOCOL_VERSION } from "../../protocol/worker-rpc.ts";
-import { exitWithParent, reportReady } from "../fleet/child-side.ts";
+import { exitWithParent, isSupervised, reportReady } from "../fleet/child-side.ts";
 import { fleetKeys } from "../fleet/fleet-keys.ts";
 import { createKvMesh } from "../transfer/kv-mesh.ts";
 import { createDriver, openWorkerEngine } from "./assemble.ts";
@@ -50,11 +50,14 @@ export async function runWorker(config: WorkerConfig): Promise<RunningWorker> {
   const server = createRpcServer(driver, {
     token: keys.rpcToken,
     allowPlaintext: config.allowPlaintext,
+    onDrain: () => driver.drain(),
     onInternalError: (error) =>
       process.stderr.write(`rpc: ${error instanceof Error ? error.stack : String(error)}\n`),
   });
   close = onceAsync(async () => {
     driver.drain();
+    // The server that supervises a worker has let its requests finish before it stops the worker.
+    if (!isSupervised()) await driver.untilIdle();
     driver.stop();
     await Promise.allSettled([server.close(), mesh.close()]);
     await engine.close();

@@ -21,6 +21,11 @@ import type { KvMesh } from "../transfer/kv-mesh.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
+/** KV in one frame, about: far below the link's limit, and small enough that a frame does not hold up others for long. */
+const MAX_FRAME_KV_BYTES = 8 * 1024 * 1024;
+/** How long a worker that nobody supervises lets its requests finish when it is told to stop. */
+const DRAIN_MS = 30_000;
+const DRAIN_POLL_MS = 20;
 
 export interface WorkerDriverOptions {
   readonly workerId: WorkerId;
@@ -161,6 +166,14 @@ export class WorkerDriver implements WorkerService {
     this.#draining = true;
   }
 
+  /** Resolves when every request is over, or after {@link DRAIN_MS}. */
+  async untilIdle(): Promise<void> {
+    const deadlineMs = this.#options.nowMs() + DRAIN_MS;
+    while (this.#loop.numRequests > 0 && this.#options.nowMs() < deadlineMs) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
+    }
+  }
+
   /** Stops timers and gives up every request. The engine is the caller's to close. */
   stop(): void {
     this.#loop.cancelAll(this.#options.nowMs());
@@ -239,18 +252,32 @@ export class WorkerDriver implements WorkerService {
   }
 
   #push(peer: WorkerId, id: HandoffId, range: KvRange): void {
-    const exported = this.#engine.exportKv(range);
-    const pushed = exported.then((payload) => {
-      this.#handoffBytes += payload.length;
-      return this.#deliver(peer, { kind: "kv", ...id, start: range.start, end: range.end, payload });
-    });
-    pushed.then(
+    // All exports are queued now: what the loop does next to these cells must come after them.
+    const pieces = this.#piecesOf(range).map((piece) => ({ piece, exported: this.#engine.exportKv(piece) }));
+    const pushAll = async (): Promise<void> => {
+      for (const { piece, exported } of pieces) {
+        const payload = await exported;
+        this.#handoffBytes += payload.length;
+        await this.#deliver(peer, { kind: "kv", ...id, start: piece.start, end: piece.end, payload });
+      }
+    };
+    // A failed send leaves later exports unread; their failures, if any, are not unexpected then.
+    for (const { exported } of pieces) exported.catch(() => {});
+    pushAll().then(
       () => this.#report((nowMs) => this.#loop.kvPushed(id, true, nowMs)),
       (error) => {
         if (error instanceof EngineError) this.#options.onFatal(error);
         else this.#report((nowMs) => this.#loop.kvPushed(id, false, nowMs));
       },
     );
+  }
+
+  #piecesOf({ slot, start, end }: KvRange): KvRange[] {
+    const size = Math.max(1, Math.floor(MAX_FRAME_KV_BYTES / this.#engine.info.kvBytesPerToken));
+    const pieces: KvRange[] = [];
+    for (let at = start; at < end; at += size)
+      pieces.push({ slot, start: at, end: Math.min(at + size, end) });
+    return pieces;
   }
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {

@@ -10,8 +10,16 @@ import { blobBytes, canonicalize, detectLayout, type KvLayout } from "./kv-blob.
 import type { LlamaLibrary } from "./library.ts";
 import { NativeBatch } from "./native-batch.ts";
 
-/** Steps that are expected to be shorter run on the event loop's thread: the trip to another one costs about as much. */
-const MAX_BLOCKING_STEP_MS = 1.5;
+/**
+ * Steps that are expected to be shorter run on the event loop's thread. The trip to another thread costs 0.1 to 0.3 ms with its
+ * cold caches; sockets wait no longer than one such step, and get their turn after each.
+ */
+const MAX_BLOCKING_STEP_MS = 4;
+/**
+ * How long such steps may follow each other before sockets and timers get their turn. A turn of the event loop costs some tens
+ * of microseconds, which would be felt in steps of one millisecond.
+ */
+const MAX_WITHOUT_YIELD_MS = 5;
 /** Weight of the newest step in the running mean of time per token. */
 const STEP_TIME_SMOOTHING = 0.2;
 /** KV transfers up to this size run on the event loop's thread: memory copies of well under a millisecond. */
@@ -29,6 +37,8 @@ export interface NativeContextOptions {
   /** Sequence ids from 0; the one after them is for transfers, the next for dead cells. */
   readonly numSlots: number;
   readonly vocabSize: number;
+  /** Overrides {@link MAX_BLOCKING_STEP_MS}; 0: every step runs on another thread. */
+  readonly maxBlockingStepMs?: number;
 }
 
 /**
@@ -49,10 +59,12 @@ export class NativeContext {
   readonly #vocabSize: number;
   readonly #abortFlagPointer: BufferPointer;
   readonly #abortFlag: Uint8Array;
+  readonly #maxBlockingStepMs: number;
   #layout: KvLayout | null = null;
   #logitsPointer: bigint | null = null;
   #logitRows: Float32Array[] = [];
   #meanTokenMs = Number.POSITIVE_INFINITY;
+  #lastYieldMs = Number.NEGATIVE_INFINITY;
   #isFreed = false;
 
   constructor(
@@ -69,6 +81,7 @@ export class NativeContext {
     this.#stagingId = options.numSlots;
     this.#graveId = options.numSlots + 1;
     this.#vocabSize = options.vocabSize;
+    this.#maxBlockingStepMs = options.maxBlockingStepMs ?? MAX_BLOCKING_STEP_MS;
     this.numCells = api.llama_n_ctx(context);
     this.batch = new NativeBatch(koffi, options.maxStepTokens);
     this.#abortFlagPointer = koffi.alloc("uint8_t", ABORT_FLAG_BYTES) as BufferPointer;
@@ -107,16 +120,23 @@ export class NativeContext {
     }
   }
 
-  /** Computes the batch. Resolves to the return code, in a later turn of the event loop even when the step was quick. */
+  /** Computes the batch and resolves to the return code. Begins after what the caller still does in this turn. */
   decode(): Promise<number> {
     const { api } = this.#library;
     const numTokens = this.batch.struct.n_tokens;
     const startMs = performance.now();
-    if (numTokens * this.#meanTokenMs < MAX_BLOCKING_STEP_MS) {
-      const code = api.llama_decode(this.#context, this.batch.struct);
-      this.#observe(performance.now() - startMs, numTokens);
-      // A loop of quick steps that yielded to microtasks alone would starve sockets and timers.
-      return new Promise((resolve) => setImmediate(resolve, code));
+    if (numTokens * this.#meanTokenMs < this.#maxBlockingStepMs) {
+      return new Promise((resolve) => {
+        // What the last step has yielded is written first, by an earlier microtask or in the turn of the loop.
+        if (startMs - this.#lastYieldMs < MAX_WITHOUT_YIELD_MS)
+          queueMicrotask(() => resolve(this.#decodeNow()));
+        else {
+          setImmediate(() => {
+            this.#lastYieldMs = performance.now();
+            resolve(this.#decodeNow());
+          });
+        }
+      });
     }
     return new Promise((resolve, reject) => {
       api.llama_decode.async(this.#context, this.batch.struct, (error, code) => {
@@ -125,6 +145,13 @@ export class NativeContext {
         else reject(error);
       });
     });
+  }
+
+  #decodeNow(): number {
+    const startMs = performance.now();
+    const code = this.#library.api.llama_decode(this.#context, this.batch.struct);
+    this.#observe(performance.now() - startMs, this.batch.struct.n_tokens);
+    return code;
   }
 
   /** Logits of the batch's output number `row`, valid until the next decode. Read only. */

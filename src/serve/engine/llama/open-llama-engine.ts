@@ -40,6 +40,8 @@ export interface LlamaEngineOptions {
   readonly kvType?: keyof typeof KV_TYPES;
   /** Tokens that are computed as one graph; a step may be several. By default a whole step, at most 512. */
   readonly ubatchTokens?: number;
+  /** Steps that are expected to take longer leave the event loop's thread; for measurements. */
+  readonly maxBlockingStepMs?: number;
 }
 
 /** Loads a model. Rejects with an {@link EngineError} that says what to do; nothing stays allocated then. */
@@ -66,6 +68,7 @@ export async function openLlamaEngine(options: LlamaEngineOptions): Promise<Engi
       maxStepTokens: options.maxStepTokens,
       numSlots,
       vocabSize,
+      ...(options.maxBlockingStepMs === undefined ? {} : { maxBlockingStepMs: options.maxBlockingStepMs }),
     });
     await native.probe(0);
     return new LlamaEngine(describe(library, file, model, native, options), native);
