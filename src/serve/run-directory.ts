@@ -1,6 +1,10 @@
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MAX_UNIX_PATH_BYTES } from "../protocol/address.ts";
+
+/** Room for our folder's name and a socket's name below the parent. */
+const NAME_BYTES = 48;
 
 /** The folder for sockets can't be used; the message says what to do. */
 export class RunDirectoryError extends Error {
@@ -20,6 +24,11 @@ export function defaultRunDirectory(env: Readonly<Record<string, string | undefi
  * @throws RunDirectoryError when it can't be made
  */
 export async function createRunDirectory(parent: string): Promise<{ path: string; remove(): Promise<void> }> {
+  if (Buffer.byteLength(parent) + NAME_BYTES > MAX_UNIX_PATH_BYTES) {
+    throw new RunDirectoryError(
+      `the folder for sockets, ${parent}, has too long a path for unix sockets; name a shorter one with TWOFOLD_RUN_DIR`,
+    );
+  }
   try {
     await mkdir(parent, { recursive: true, mode: 0o700 });
     const path = await mkdtemp(join(parent, "twofold-"));

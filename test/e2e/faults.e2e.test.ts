@@ -72,6 +72,17 @@ describe("when a worker is killed", () => {
     expect(stream.sawDone).toBe(true);
   });
 
+  it("ends and restarts a worker that stands still without dying", async () => {
+    server = await startServer(SLOW_STUB);
+    const pid = await pidOf("decode");
+    process.kill(pid, "SIGSTOP");
+    await server.untilWorkers("a new decode worker", (seen) =>
+      seen.some((worker) => worker.role === "decode" && worker.state === "ready" && worker.pid !== pid),
+    );
+    await untilGone([pid]);
+    expect((await complete(server.url, { ...LONG_REQUEST, max_tokens: 2 })).error).toBeNull();
+  });
+
   it("answers 503 with Retry-After, not an endless wait, while nothing can serve", async () => {
     server = await startServer([...SLOW_STUB]);
     // A crash loop: killed whenever it comes up, until the brake stops the restarts.

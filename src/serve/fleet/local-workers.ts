@@ -105,6 +105,7 @@ export class LocalWorkers {
   }
 
   async close(): Promise<void> {
+    this.#options.fleet.expectLosses();
     await this.#supervisor.close();
   }
 

@@ -46,6 +46,7 @@ export class WorkerFleet implements Fleet {
   readonly #listeners = new Map<RequestId, RequestListener>();
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
+  #isClosing = false;
   /** Workers that are not members, for the status page: those that start, or have given up. */
   pendingWorkers: () => readonly WorkerStatus[] = () => [];
 
@@ -115,7 +116,7 @@ export class WorkerFleet implements Fleet {
     if (member === undefined) return;
     this.#members.delete(id);
     member.link.close();
-    this.#logger.warn({ worker: id, reason }, "worker lost");
+    this.#logger[this.#isClosing ? "debug" : "warn"]({ worker: id, reason }, "worker lost");
     this.#dispatcher.workerLost(id);
     this.#pump();
   }
@@ -148,6 +149,11 @@ export class WorkerFleet implements Fleet {
         this.#pump();
       },
     };
+  }
+
+  /** The workers are about to be stopped: losing them is no news. */
+  expectLosses(): void {
+    this.#isClosing = true;
   }
 
   /** Disconnects from every worker. */
