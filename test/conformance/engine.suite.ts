@@ -485,17 +485,25 @@ export function engineSuite(
       await expectRejection(engine.importKv({ slot: 1, start: 0, end: 1 }, new Uint8Array(1)), "closed");
     });
 
-    it("lets other work of the event loop have its turn between steps", async () => {
+    it("lets other work of the event loop have its turn during a long run of quick steps", async () => {
       const engine = await openEngine();
       const sequence = sequenceAt(0, { prompt: promptOf(engine, 141, 8) });
+      const numSteps = 150;
+      let lastTurnMs = performance.now();
+      let longestMs = 0;
       let numTurns = 0;
       const turn = () => {
         numTurns++;
-        if (sequence.numOutputTokens < 20) setImmediate(turn);
+        longestMs = Math.max(longestMs, performance.now() - lastTurnMs);
+        lastTurnMs = performance.now();
+        if (sequence.numOutputTokens < numSteps) setImmediate(turn);
       };
       setImmediate(turn);
-      await generate(engine, sequence, 20);
-      expect(numTurns).toBeGreaterThanOrEqual(15);
+      const startMs = performance.now();
+      await generate(engine, sequence, numSteps);
+      // An engine may keep the thread for some milliseconds, never for the whole run.
+      expect(numTurns).toBeGreaterThanOrEqual(3);
+      expect(longestMs).toBeLessThan((performance.now() - startMs) / 2);
     });
 
     it.each([1, 2, 3])("agrees with a naive model through random operations (seed %i)", async (seed) => {

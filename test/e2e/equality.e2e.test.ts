@@ -20,20 +20,20 @@ interface Prompt {
   readonly seed: number;
 }
 
-/** Prompts of 1 to 3,000 tokens, most of them short, half of them with one of a few shared prefixes; half of them greedy. */
+/** Prompts of 1 to 3,000 tokens: half of them begin with one of three shared prefixes; half of them are greedy. */
 function makePrompts(): Prompt[] {
   const rng = new Rng(SEED).stream("prompts");
   const integer = (low: number, high: number): number => low + Math.floor(rng.nextFloat() * (high - low + 1));
   const tokens = (count: number): number[] =>
     Array.from({ length: count }, () => integer(FIRST_TOKEN, LAST_TOKEN));
   const prefixes = [tokens(40), tokens(333), tokens(1500)];
+  const ownLengths = [1, MAX_PROMPT_TOKENS];
   return Array.from({ length: NUM_PROMPTS }, (_, i) => {
-    const length =
-      i < 2 ? [1, MAX_PROMPT_TOKENS][i]! : Math.round(MAX_PROMPT_TOKENS ** (rng.nextFloat() ** 1.5));
-    const prefix = prefixes[integer(0, 2)]!;
-    const shared = i % 2 === 0 || length <= prefix.length ? [] : prefix;
+    const isShared = i % 2 === 1;
+    const alone = ownLengths[i / 2] ?? Math.round(MAX_PROMPT_TOKENS ** (rng.nextFloat() ** 2));
+    const shared = isShared ? prefixes[integer(0, 2)]! : [];
     return {
-      prompt: [...shared, ...tokens(length - shared.length)],
+      prompt: [...shared, ...tokens(isShared ? integer(1, 150) : alone)],
       temperature: i % 4 < 2 ? 0 : 0.9,
       seed: integer(0, 2 ** 31),
     };

@@ -3,6 +3,8 @@ import type { KvOp } from "../../src/core/kv/kv-ops.ts";
 /** One KV cell: what was computed into it, and how many slots see it. */
 interface Cell {
   readonly content: string;
+  /** Counts the cells in order of writing. */
+  readonly serial: number;
   slots: number;
 }
 
@@ -13,6 +15,7 @@ interface Cell {
 export class KvCells {
   readonly #slots = new Map<number, Map<number, Cell>>();
   #numCells = 0;
+  #numWritten = 0;
 
   get numCells(): number {
     return this.#numCells;
@@ -31,6 +34,12 @@ export class KvCells {
     return [...this.#slot(slot).keys()].sort((a, b) => a - b);
   }
 
+  /** Whether a slot's cells were written in order of their positions. */
+  isInOrder(slot: number): boolean {
+    const cells = [...this.#slot(slot)].sort(([a], [b]) => a - b).map(([, cell]) => cell.serial);
+    return cells.every((serial, i) => i === 0 || serial > cells[i - 1]!);
+  }
+
   content(slot: number, position: number): string | undefined {
     return this.#slot(slot).get(position)?.content;
   }
@@ -38,7 +47,7 @@ export class KvCells {
   write(slot: number, position: number, content: string): void {
     const cells = this.#slot(slot);
     if (cells.has(position)) throw new Error(`slot ${slot} already holds position ${position}`);
-    cells.set(position, { content, slots: 1 });
+    cells.set(position, { content, serial: this.#numWritten++, slots: 1 });
     this.#numCells++;
   }
 

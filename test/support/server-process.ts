@@ -35,6 +35,7 @@ export interface ServerProcess {
   readonly url: string;
   readonly pid: number;
   readonly stdout: string;
+  readonly stderr: string;
   /** What `/admin/workers` says. */
   workers(): Promise<ServerWorker[]>;
   /** Resolves when `accept` holds of the workers; polls, because another process changes them. */
@@ -80,6 +81,9 @@ export async function startServer(
   return {
     url,
     pid: child.pid!,
+    get stderr() {
+      return output.stderr;
+    },
     get stdout() {
       return output.stdout;
     },

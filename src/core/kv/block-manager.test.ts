@@ -49,6 +49,7 @@ class Bench {
     this.manager.checkInvariants(this.live);
     for (const sequence of this.live) {
       expect(this.cells.positions(sequence.slot)).toEqual(tokenRange(0, sequence.numComputedTokens));
+      expect(this.cells.isInOrder(sequence.slot), "KV from two histories in one sequence").toBe(true);
       for (let position = 0; position < sequence.numComputedTokens; position++) {
         expect(this.cells.content(sequence.slot, position)).toBe(contentAt(sequence, position));
       }

@@ -35,6 +35,10 @@ export class BlockManager {
   readonly #modelId: string;
   readonly #maxCachedBlocks: number;
   readonly #hashers = new Map<string, BlockHasher>();
+  /** Number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
+  readonly #filing: Float64Array;
+  readonly #parentFiling: Float64Array;
+  #numFilings = 0;
   #ops: KvOp[] = [];
 
   constructor(options: BlockManagerOptions) {
@@ -43,6 +47,8 @@ export class BlockManager {
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#pool = new BlockPool(options.numBlocks);
     this.#slots = new SlotTable(options);
+    this.#filing = new Float64Array(options.numBlocks);
+    this.#parentFiling = new Float64Array(options.numBlocks);
   }
 
   get numBlocks(): number {
@@ -89,7 +95,7 @@ export class BlockManager {
       return false;
     }
     sequence.slot = slot;
-    this.#sharePrefix(sequence, maxShared);
+    this.#sharePrefix(sequence, this.#match(sequence, maxShared));
     const grown = this.grow(sequence, numTokens);
     assert(grown, "blocks that were there are gone");
     return true;
@@ -109,14 +115,29 @@ export class BlockManager {
     const numFull = Math.floor(sequence.numComputedTokens / this.blockSizeTokens);
     if (numFull <= sequence.numFiledBlocks) return;
     const hashes = this.#hashUpTo(sequence, numFull);
-    for (let depth = sequence.numFiledBlocks; depth < numFull; depth++) {
-      // An equal block computed at the same time elsewhere keeps the place; ours goes with its sequence.
-      if (this.#pool.find(hashes, depth * HASH_WORDS) !== -1) continue;
-      const block = sequence.blocks[depth]!;
-      this.#pool.hash(block, hashes, depth * HASH_WORDS);
-      this.#slots.settle(block, depth, sequence.slot);
-    }
+    for (let depth = sequence.numFiledBlocks; depth < numFull; depth++) this.#file(sequence, depth, hashes);
     sequence.numFiledBlocks = numFull;
+  }
+
+  /**
+   * Files one block, if its parent in the sequence's own table is filed. A chain in the cache is then always one that some
+   * sequence really held: its cells were written one after the other, in order.
+   */
+  #file(sequence: Sequence, depth: number, hashes: Int32Array): void {
+    const parent = depth === 0 ? null : sequence.blocks[depth - 1]!;
+    if (parent !== null && !this.#pool.isHashed(parent)) return;
+    const parentFiling = parent === null ? 0 : this.#filing[parent]!;
+    const other = this.#pool.find(hashes, depth * HASH_WORDS);
+    if (other !== -1) {
+      // An equal block computed at the same time elsewhere keeps the place, unless nobody can reach it any more.
+      if (this.#parentFiling[other] === parentFiling) return;
+      this.#forget(other);
+    }
+    const block = sequence.blocks[depth]!;
+    this.#pool.hash(block, hashes, depth * HASH_WORDS);
+    this.#slots.settle(block, depth, sequence.slot);
+    this.#filing[block] = ++this.#numFilings;
+    this.#parentFiling[block] = parentFiling;
   }
 
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
@@ -136,30 +157,34 @@ export class BlockManager {
   #trimCache(): void {
     while (this.numCachedBlocks > this.#maxCachedBlocks) {
       const block = this.#pool.oldestCached();
-      this.#forget(block, this.#slots.home(block));
+      this.#forget(block);
     }
+  }
+
+  /** The cached blocks of a sequence's prefix, up to `maxShared`: a chain, each filed below the one before. */
+  #match(sequence: Sequence, maxShared: number): number[] {
+    const matched: number[] = [];
+    let parentFiling = 0;
+    for (let depth = 0; depth < maxShared; depth++) {
+      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
+      if (block === -1 || this.#parentFiling[block] !== parentFiling) break;
+      parentFiling = this.#filing[block]!;
+      matched.push(block);
+    }
+    return matched;
   }
 
   #hasRoomFor(sequence: Sequence, numBlocks: number, maxShared: number): boolean {
-    let shared = 0;
-    let revived = 0;
-    for (let depth = 0; depth < maxShared; depth++) {
-      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
-      if (block === -1) break;
-      shared++;
-      if (this.#pool.refs(block) === 0) revived++;
-    }
-    return numBlocks - shared <= this.#pool.numReusable - revived;
+    const matched = this.#match(sequence, maxShared);
+    const revived = matched.filter((block) => this.#pool.refs(block) === 0).length;
+    return numBlocks - matched.length <= this.#pool.numReusable - revived;
   }
 
-  #sharePrefix(sequence: Sequence, maxShared: number): void {
-    const formerHomes: number[] = [];
-    for (let depth = 0; depth < maxShared; depth++) {
-      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
-      if (block === -1) break;
+  #sharePrefix(sequence: Sequence, matched: readonly number[]): void {
+    const formerHomes = matched.map((block) => this.#slots.home(block));
+    for (const block of matched) {
       this.#pool.retain(block);
       sequence.blocks.push(block);
-      formerHomes.push(this.#slots.home(block));
     }
     this.#forRuns(formerHomes, (home, start, end) => {
       this.#ops.push({ kind: "share", slot: home, to: sequence.slot, start, end });
@@ -176,18 +201,17 @@ export class BlockManager {
 
   #allocate(): number {
     const block = this.#pool.peek();
-    if (this.#pool.isHashed(block)) {
-      const home = this.#slots.home(block);
-      assert(!this.#slots.isActive(home), "a block without users is at home with a sequence");
-      this.#forget(block, home);
-    }
+    if (this.#pool.isHashed(block)) this.#forget(block);
     return this.#pool.allocate();
   }
 
-  /** A block leaves the prefix cache, and its cells leave `home`. */
-  #forget(block: number, home: number): void {
-    const start = this.#slots.depth(block) * this.blockSizeTokens;
-    this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+  /** A block leaves the prefix cache, and its cells leave its home, unless a sequence owns that slot and needs them. */
+  #forget(block: number): void {
+    const home = this.#slots.home(block);
+    if (!this.#slots.isActive(home)) {
+      const start = this.#slots.depth(block) * this.blockSizeTokens;
+      this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+    }
     this.#slots.unsettle(block);
     this.#pool.unhash(block);
   }
@@ -197,7 +221,7 @@ export class BlockManager {
       const oldest = this.#slots.oldestRetained();
       if (oldest === -1) return -1;
       // Sequences that use one of these blocks have it in their own slot; it only can't be found any more.
-      for (const block of this.#slots.blocksAt(oldest)) this.#forget(block, oldest);
+      for (const block of this.#slots.blocksAt(oldest)) this.#forget(block);
     }
     return this.#slots.take();
   }
