@@ -185,6 +185,29 @@ describe("BlockManager", () => {
     bench.check();
   });
 
+  it("never pieces a prefix together from blocks that two sequences computed", () => {
+    const bench = new Bench({ maxCachedBlocks: 2 });
+    const prompt = tokenRange(0, 17);
+    // Computed first, but filed last, as KV that is received is filed only when all of it has been verified.
+    const early = makeSequence({ prompt });
+    bench.admit(early);
+    for (let position = 0; position < 16; position++) {
+      bench.cells.write(early.slot, position, contentAt(early, position));
+    }
+    const late = makeSequence({ prompt });
+    bench.admit(late);
+    bench.compute(late);
+    bench.free(late);
+    // Two blocks of `late` are still cached, and the rest of the chain is free to be filed.
+    early.numComputedTokens = 16;
+    bench.manager.fileComputed(early);
+    bench.sync();
+    const sharer = makeSequence({ prompt });
+    bench.admit(sharer);
+    expect(sharer.numComputedTokens).toBe(8);
+    bench.check();
+  });
+
   it("agrees with a naive engine under any sequence of operations", () => {
     const command = fc.oneof(
       {
