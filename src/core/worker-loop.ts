@@ -68,6 +68,7 @@ export class WorkerLoop {
 
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
+    if (this.#handoffs.size === 0) return this.#earlyReserves.nextDeadlineMs;
     let next = Number.POSITIVE_INFINITY;
     for (const { sender, receiver } of this.#handoffs.values()) {
       next = Math.min(next, (sender ?? receiver)!.deadlineMs);

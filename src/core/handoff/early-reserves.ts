@@ -20,6 +20,7 @@ export class EarlyReserves {
   /** The earliest time at which one runs out. */
   get nextDeadlineMs(): number {
     let next = Number.POSITIVE_INFINITY;
+    if (this.#byRequest.size === 0) return next;
     for (const { deadlineMs } of this.#byRequest.values()) next = Math.min(next, deadlineMs);
     return next;
   }

@@ -1,58 +1,64 @@
 import { Counter, Gauge, type Registry } from "../telemetry/metrics.ts";
 import type { WorkerFleet } from "./worker-fleet.ts";
 
+type Load = NonNullable<ReturnType<WorkerFleet["loads"]>[number]["load"]>;
+
+/** Series with one value per worker. */
+const PER_WORKER: ReadonlyArray<
+  readonly [Metric: typeof Counter | typeof Gauge, name: string, help: string, value: (load: Load) => number]
+> = [
+  [
+    Counter,
+    "preemptions_total",
+    "Sequences whose KV was taken away to be recomputed.",
+    (load) => load.numPreemptions,
+  ],
+  [
+    Counter,
+    "prefix_tokens_hit_total",
+    "Prompt tokens found in the prefix cache.",
+    (load) => load.prefixTokensHit,
+  ],
+  [
+    Counter,
+    "prefix_tokens_queried_total",
+    "Prompt tokens looked for in the prefix cache.",
+    (load) => load.prefixTokensQueried,
+  ],
+  [Counter, "handoff_bytes_total", "KV bytes sent to decode workers.", (load) => load.handoffBytes],
+  [Gauge, "kv_blocks_used", "KV blocks that sequences use.", (load) => load.kvBlocksUsed],
+  [
+    Gauge,
+    "kv_blocks_cached",
+    "KV blocks kept for reuse that no sequence uses.",
+    (load) => load.kvBlocksCached,
+  ],
+  [Gauge, "kv_blocks", "KV blocks of the worker.", (load) => load.kvBlocksTotal],
+  [
+    Gauge,
+    "uncomputed_tokens",
+    "Known tokens whose KV has not been computed.",
+    (load) => load.uncomputedTokens,
+  ],
+  [Gauge, "resident_memory_bytes", "Resident memory of the worker process.", (load) => load.rssBytes],
+];
+
 /**
  * Registers what the workers report, read at scrape time. Counters of a worker restart from zero with its process, as Prometheus
  * expects of any process.
  */
 export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): void {
   const registers = [registry];
-  const labelNames = ["worker", "role"] as const;
-  const perWorker: ReadonlyArray<readonly [name: string, help: string, value: (load: Load) => number]> = [
-    [
-      "preemptions_total",
-      "Sequences whose KV was taken away to be recomputed.",
-      (load) => load.numPreemptions,
-    ],
-    ["prefix_tokens_hit_total", "Prompt tokens found in the prefix cache.", (load) => load.prefixTokensHit],
-    [
-      "prefix_tokens_queried_total",
-      "Prompt tokens looked for in the prefix cache.",
-      (load) => load.prefixTokensQueried,
-    ],
-    ["handoff_bytes_total", "KV bytes sent to decode workers.", (load) => load.handoffBytes],
-  ];
-  for (const [name, help, value] of perWorker) {
-    new Counter({
+  for (const [Metric, name, help, value] of PER_WORKER) {
+    new Metric({
       name: `twofold_worker_${name}`,
       help,
-      labelNames,
+      labelNames: ["worker", "role"],
       registers,
       collect() {
         this.reset();
         for (const { hello, load } of fleet.loads()) {
           if (load !== null) this.inc({ worker: hello.workerId, role: hello.role }, value(load));
-        }
-      },
-    });
-  }
-  const gauges: ReadonlyArray<readonly [name: string, help: string, value: (load: Load) => number]> = [
-    ["kv_blocks_used", "KV blocks that sequences use.", (load) => load.kvBlocksUsed],
-    ["kv_blocks_cached", "KV blocks kept for reuse that no sequence uses.", (load) => load.kvBlocksCached],
-    ["kv_blocks", "KV blocks of the worker.", (load) => load.kvBlocksTotal],
-    ["uncomputed_tokens", "Known tokens whose KV has not been computed.", (load) => load.uncomputedTokens],
-    ["resident_memory_bytes", "Resident memory of the worker process.", (load) => load.rssBytes],
-  ];
-  for (const [name, help, value] of gauges) {
-    new Gauge({
-      name: `twofold_worker_${name}`,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset();
-        for (const { hello, load } of fleet.loads()) {
-          if (load !== null) this.set({ worker: hello.workerId, role: hello.role }, value(load));
         }
       },
     });
@@ -82,5 +88,3 @@ export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): vo
     },
   });
 }
-
-type Load = NonNullable<ReturnType<WorkerFleet["loads"]>[number]["load"]>;
