@@ -13,6 +13,8 @@ export default defineConfig({
           pool: "threads",
           isolate: false,
           setupFiles: ["test/support/no-console.ts"],
+          // Only what hangs should run into it, also on a machine that is busy with other work.
+          testTimeout: 30_000,
         },
       },
       {

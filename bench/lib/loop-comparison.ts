@@ -89,7 +89,7 @@ function toBareBatch(plan: StepPlan, requestIds: readonly string[]): BareChunk[]
   return plan.chunks.map(({ sequence, start, numTokens, samples }) => ({
     slot: requestIds.indexOf(sequence.request.id),
     start,
-    tokens: [...sequence.tokens.subarray(start, start + numTokens)],
+    tokens: [...sequence.knownTokens().subarray(start, start + numTokens)],
     samples,
   }));
 }

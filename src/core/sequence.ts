@@ -1,6 +1,9 @@
 import type { FinishReason, Request } from "./request.ts";
 import { assert } from "./util/assert.ts";
 
+/** Output tokens that a sequence has room for at first; the room doubles when it is full. */
+const FIRST_OUTPUT_ROOM = 64;
+
 /**
  * Where a sequence stands on one worker.
  *
@@ -27,9 +30,9 @@ export type SequenceStatus = "waiting" | "running" | "receiving" | "received" | 
  */
 export class Sequence {
   readonly request: Request;
-  /** Known tokens in [0, numKnownTokens); the rest is room for output. */
-  readonly tokens: Int32Array;
   readonly numPromptTokens: number;
+  /** The most tokens that can ever be known: the prompt and the longest output. */
+  readonly maxKnownTokens: number;
   status: SequenceStatus = "waiting";
   numKnownTokens: number;
   numComputedTokens = 0;
@@ -48,6 +51,8 @@ export class Sequence {
   readonly order: number;
   /** When the sequence stops after its prompt because another worker decodes it. */
   readonly stopsAfterPrefill: boolean;
+  /** Output tokens in [0, numOutputTokens). The prompt stays in the request: long prompts are not copied. */
+  #output: Int32Array;
   /** The step that the sequence was last scheduled in; owned by the scheduler's step builder. */
   stepMark = 0;
   numPreemptions = 0;
@@ -62,9 +67,25 @@ export class Sequence {
     this.stopsAfterPrefill = options.stopsAfterPrefill ?? false;
     this.numPromptTokens = request.promptTokens.length;
     this.numKnownTokens = numKnown;
-    this.tokens = new Int32Array(request.promptTokens.length + request.maxOutputTokens);
-    this.tokens.set(request.promptTokens, 0);
-    this.tokens.set(request.resumedTokens, request.promptTokens.length);
+    this.maxKnownTokens = request.promptTokens.length + request.maxOutputTokens;
+    const room = Math.max(FIRST_OUTPUT_ROOM, 2 * request.resumedTokens.length);
+    this.#output = new Int32Array(Math.min(request.maxOutputTokens, room));
+    this.#output.set(request.resumedTokens);
+  }
+
+  /** The known token at a position in [0, numKnownTokens). */
+  tokenAt(position: number): number {
+    return position < this.numPromptTokens
+      ? this.request.promptTokens[position]!
+      : this.#output[position - this.numPromptTokens]!;
+  }
+
+  /** A copy of all known tokens. */
+  knownTokens(): Int32Array {
+    const tokens = new Int32Array(this.numKnownTokens);
+    tokens.set(this.request.promptTokens);
+    tokens.set(this.#output.subarray(0, this.numOutputTokens), this.numPromptTokens);
+    return tokens;
   }
 
   /** Known tokens that have no KV yet. A decoding sequence has exactly one. */
@@ -79,12 +100,19 @@ export class Sequence {
   /** The most tokens whose KV this sequence can ever need here: the last output token is never computed. */
   get maxComputedTokens(): number {
     const { promptTokens, resumedTokens } = this.request;
-    return this.stopsAfterPrefill ? promptTokens.length + resumedTokens.length : this.tokens.length - 1;
+    return this.stopsAfterPrefill ? promptTokens.length + resumedTokens.length : this.maxKnownTokens - 1;
   }
 
   /** Appends a sampled token. The caller has computed everything before it. */
   append(token: number): void {
-    assert(this.numKnownTokens < this.tokens.length, "output exceeds its bound");
-    this.tokens[this.numKnownTokens++] = token;
+    assert(this.numKnownTokens < this.maxKnownTokens, "output exceeds its bound");
+    const at = this.numOutputTokens;
+    if (at === this.#output.length) {
+      const output = new Int32Array(Math.min(2 * at, this.request.maxOutputTokens));
+      output.set(this.#output);
+      this.#output = output;
+    }
+    this.#output[at] = token;
+    this.numKnownTokens++;
   }
 }

@@ -135,7 +135,7 @@ export class NaiveWorker {
       let content = start === 0 ? undefined : this.cells.content(slot, start - 1);
       if (start > 0 && content === undefined) throw new Error(`slot ${slot} lacks position ${start - 1}`);
       for (let position = start; position < start + numTokens; position++) {
-        content = contentAfter(content, sequence.tokens[position]!);
+        content = contentAfter(content, sequence.tokenAt(position));
         this.cells.write(slot, position, content);
       }
       samples.push(draws ? { token: tokenAfter(content!) } : null);

@@ -61,7 +61,10 @@ class Bench {
 
 /** KV at a position depends on every token up to it, and on the tenant. */
 function contentAt(sequence: Sequence, position: number): string {
-  return `${sequence.request.cacheSalt}|${sequence.tokens.subarray(0, position + 1).join()}`;
+  return `${sequence.request.cacheSalt}|${sequence
+    .knownTokens()
+    .subarray(0, position + 1)
+    .join()}`;
 }
 
 describe("BlockManager", () => {
@@ -256,7 +259,7 @@ describe("BlockManager", () => {
               if (bench.manager.grow(chosen, chosen.numComputedTokens + numTokens))
                 bench.compute(chosen, numTokens);
             } else if (chosen !== null && c.kind === "append") {
-              if (chosen.numKnownTokens < chosen.tokens.length) chosen.append(c.token);
+              if (chosen.numKnownTokens < chosen.maxKnownTokens) chosen.append(c.token);
             } else if (chosen !== null) {
               bench.free(chosen);
             }

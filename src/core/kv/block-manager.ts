@@ -40,11 +40,14 @@ export class BlockManager {
   readonly #parentFiling: Float64Array;
   #numFilings = 0;
   #ops: KvOp[] = [];
+  /** Tokens of one block that are not all in the prompt. */
+  readonly #blockTokens: Int32Array;
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
     this.#modelId = options.modelId;
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
+    this.#blockTokens = new Int32Array(options.blockSizeTokens);
     this.#pool = new BlockPool(options.numBlocks);
     this.#slots = new SlotTable(options);
     this.#filing = new Float64Array(options.numBlocks);
@@ -57,6 +60,11 @@ export class BlockManager {
 
   get numUsedBlocks(): number {
     return this.#pool.numUsed;
+  }
+
+  /** Blocks that a sequence could be given now: free ones and cached ones. */
+  get numReusableBlocks(): number {
+    return this.#pool.numReusable;
   }
 
   /** Blocks that hold a reusable prefix and that no sequence uses. */
@@ -245,17 +253,40 @@ export class BlockManager {
     }
   }
 
+  /** The sequence's hash chain, at least `numBlocks` long. Those blocks are full of known tokens. */
   #hashUpTo(sequence: Sequence, numBlocks: number): Int32Array {
-    sequence.blockHashes ??= new Int32Array(
-      Math.floor(sequence.tokens.length / this.blockSizeTokens) * HASH_WORDS,
-    );
-    if (sequence.numBlockHashes < numBlocks) {
-      const hasher = this.#hasherFor(sequence.request.cacheSalt);
-      const missing = numBlocks - sequence.numBlockHashes;
-      hasher.hashBlocks(sequence.tokens, sequence.numBlockHashes, missing, sequence.blockHashes);
-      sequence.numBlockHashes = numBlocks;
+    if (sequence.blockHashes === null) {
+      const known = sequence.request.promptBlockHashes;
+      sequence.blockHashes = known ?? new Int32Array(numBlocks * HASH_WORDS);
+      sequence.numBlockHashes = known === undefined ? 0 : known.length / HASH_WORDS;
     }
+    if (sequence.numBlockHashes < numBlocks) this.#extendHashes(sequence, numBlocks);
     return sequence.blockHashes;
+  }
+
+  #extendHashes(sequence: Sequence, numBlocks: number): void {
+    let hashes = sequence.blockHashes!;
+    if (hashes.length < numBlocks * HASH_WORDS) {
+      const longest = Math.floor(sequence.maxKnownTokens / this.blockSizeTokens);
+      hashes = new Int32Array(
+        Math.min(longest, Math.max(numBlocks, 2 * sequence.numBlockHashes)) * HASH_WORDS,
+      );
+      // Never in place: the chain may be the request's, which others use.
+      hashes.set(sequence.blockHashes!.subarray(0, sequence.numBlockHashes * HASH_WORDS));
+      sequence.blockHashes = hashes;
+    }
+    const hasher = this.#hasherFor(sequence.request.cacheSalt);
+    const { blockSizeTokens } = this;
+    for (let block = sequence.numBlockHashes; block < numBlocks; block++) {
+      const start = block * blockSizeTokens;
+      if (start + blockSizeTokens <= sequence.numPromptTokens) {
+        hasher.hashBlock(sequence.request.promptTokens, start, block, hashes);
+      } else {
+        for (let i = 0; i < blockSizeTokens; i++) this.#blockTokens[i] = sequence.tokenAt(start + i);
+        hasher.hashBlock(this.#blockTokens, 0, block, hashes);
+      }
+    }
+    sequence.numBlockHashes = numBlocks;
   }
 
   #hasherFor(cacheSalt: string): BlockHasher {

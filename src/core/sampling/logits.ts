@@ -58,10 +58,10 @@ export function adjustsLogits(params: SamplingParams): boolean {
  */
 export function adjustLogits(logits: Float32Array, sequence: Sequence): void {
   const params = sequence.request.sampling;
-  const { tokens, numPromptTokens, numKnownTokens } = sequence;
+  const { numPromptTokens, numKnownTokens } = sequence;
   if (params.repetitionPenalty !== 1) {
     const seen = new Set<number>();
-    for (let i = 0; i < numKnownTokens; i++) seen.add(tokens[i]!);
+    for (let i = 0; i < numKnownTokens; i++) seen.add(sequence.tokenAt(i));
     for (const token of seen) {
       const logit = logits[token]!;
       logits[token] = logit > 0 ? logit / params.repetitionPenalty : logit * params.repetitionPenalty;
@@ -70,7 +70,7 @@ export function adjustLogits(logits: Float32Array, sequence: Sequence): void {
   if (params.frequencyPenalty !== 0 || params.presencePenalty !== 0) {
     const seen = new Set<number>();
     for (let i = numPromptTokens; i < numKnownTokens; i++) {
-      const token = tokens[i]!;
+      const token = sequence.tokenAt(i);
       logits[token] = logits[token]! - params.frequencyPenalty;
       seen.add(token);
     }

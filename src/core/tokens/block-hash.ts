@@ -41,10 +41,15 @@ export class BlockHasher {
    */
   hashBlocks(tokens: Int32Array, firstBlock: number, count: number, out: Int32Array): void {
     for (let block = firstBlock; block < firstBlock + count; block++) {
-      const at = block * HASH_WORDS;
-      this.#absorb(tokens, block * this.blockSizeTokens, block === 0 ? this.#root : out, at - HASH_WORDS);
-      for (let word = 0; word < HASH_WORDS; word++) out[at + word] = this.#state[word]!;
+      this.hashBlock(tokens, block * this.blockSizeTokens, block, out);
     }
+  }
+
+  /** Hashes one block, whose tokens stand at [start, start + blockSizeTokens) of `tokens`, into its place in `out`. */
+  hashBlock(tokens: Int32Array, start: number, block: number, out: Int32Array): void {
+    const at = block * HASH_WORDS;
+    this.#absorb(tokens, start, block === 0 ? this.#root : out, at - HASH_WORDS);
+    for (let word = 0; word < HASH_WORDS; word++) out[at + word] = this.#state[word]!;
   }
 
   #absorb(tokens: Int32Array, start: number, parent: Int32Array, parentAt: number): void {

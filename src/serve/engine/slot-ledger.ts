@@ -117,9 +117,8 @@ export class SlotLedger {
       fail(`slot ${slot}: a chunk up to ${end} samples, but ${sequence.numKnownTokens} tokens are known`);
     }
     const { vocabSize } = this.#limits;
-    const { tokens } = sequence;
     for (let i = start; i < end; i++) {
-      const token = tokens[i]!;
+      const token = sequence.tokenAt(i);
       if (token < 0 || token >= vocabSize) {
         fail(`slot ${slot}: token ${token} at position ${i} is outside the vocabulary of ${vocabSize}`);
       }

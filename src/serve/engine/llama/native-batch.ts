@@ -45,10 +45,10 @@ export class NativeBatch {
 
   addChunk(chunk: ScheduledChunk): void {
     const { slot, start, numTokens } = chunk;
-    const known = chunk.sequence.tokens;
+    const { sequence } = chunk;
     const at = this.struct.n_tokens;
     for (let i = 0; i < numTokens; i++) {
-      this.#tokens[at + i] = known[start + i]!;
+      this.#tokens[at + i] = sequence.tokenAt(start + i);
       this.#positions[at + i] = start + i;
       this.#sequences[at + i] = slot;
       this.#outputs[at + i] = 0;

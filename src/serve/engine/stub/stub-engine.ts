@@ -154,7 +154,7 @@ export class StubEngine implements Engine {
   #compute({ sequence, slot, start, numTokens }: ScheduledChunk): number {
     let state = this.#cells.stateBefore(slot, start);
     for (let position = start; position < start + numTokens; position++) {
-      state = nextState(state, sequence.tokens[position]!, position);
+      state = nextState(state, sequence.tokenAt(position), position);
       this.#cells.write(slot, position, state);
     }
     return state;
