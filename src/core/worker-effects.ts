@@ -22,6 +22,14 @@ export type RequestEvent =
       readonly index: number;
       readonly sampled: SampledToken;
     }
+  /** Output tokens from `index` on, drawn in consecutive steps of one plan. */
+  | {
+      readonly kind: "run";
+      readonly requestId: RequestId;
+      readonly epoch: number;
+      readonly index: number;
+      readonly tokens: readonly SampledToken[];
+    }
   | {
       readonly kind: "cached";
       readonly requestId: RequestId;

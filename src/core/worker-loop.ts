@@ -10,9 +10,9 @@ import {
 import type { BlockManager } from "./kv/block-manager.ts";
 import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler, SequenceUpdate } from "./scheduler/scheduler.ts";
-import type { StepPlan, StepResult } from "./scheduler/step-plan.ts";
+import type { SampledToken, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
-import { assert, assertNever } from "./util/assert.ts";
+import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 
 interface Entry {
@@ -43,6 +43,9 @@ export class WorkerLoop {
   #effects: WorkerEffect[] = [];
   #events: RequestEvent[] = [];
   #nextOrder = 0;
+  /** The earliest deadline of a handoff, unless one has moved since it was looked for. */
+  #handoffDeadlineMs = Number.POSITIVE_INFINITY;
+  #areDeadlinesKnown = true;
 
   /** `maxRequests` bounds everything that is not over, whatever it waits for. */
   constructor(options: {
@@ -68,12 +71,14 @@ export class WorkerLoop {
 
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
-    if (this.#handoffs.size === 0) return this.#earlyReserves.nextDeadlineMs;
-    let next = Number.POSITIVE_INFINITY;
-    for (const { sender, receiver } of this.#handoffs.values()) {
-      next = Math.min(next, (sender ?? receiver)!.deadlineMs);
+    if (!this.#areDeadlinesKnown) {
+      this.#areDeadlinesKnown = true;
+      this.#handoffDeadlineMs = Number.POSITIVE_INFINITY;
+      for (const { sender, receiver } of this.#handoffs.values()) {
+        this.#handoffDeadlineMs = Math.min(this.#handoffDeadlineMs, (sender ?? receiver)!.deadlineMs);
+      }
     }
-    return Math.min(next, this.#earlyReserves.nextDeadlineMs);
+    return Math.min(this.#handoffDeadlineMs, this.#earlyReserves.nextDeadlineMs);
   }
 
   /** What is to be done since the last call, in order. */
@@ -133,6 +138,18 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
+  /**
+   * The engine has run `tokens.length` steps of a plan that stands for several, each drawing the next of `tokens` for every
+   * chunk, and goes on with the next one. Must come before anything else is put in.
+   */
+  stepsRepeated(plan: StepPlan, tokens: readonly SampledToken[]): void {
+    this.#scheduler.repeat(plan, tokens);
+    for (const { sequence } of plan.chunks) {
+      const index = sequence.numOutputTokens - tokens.length;
+      this.#events.push({ kind: "run", ...idOf(sequence), index, tokens });
+    }
+  }
+
   /** A `push-kv` effect has been carried out: the bytes are with the link, or it has failed. */
   kvPushed(id: HandoffId, ok: boolean, nowMs: number): void {
     const entry = this.#find(id);
@@ -151,8 +168,8 @@ export class WorkerLoop {
   receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
     const entry = this.#find(message);
     if (entry !== undefined && (entry.sender ?? entry.receiver)?.peer === peer) {
-      if (entry.sender) this.#runSender(entry, senderReaction(entry.sender, message));
-      else if (entry.receiver) this.#runReceiver(entry, receiverReaction(entry.receiver, message, nowMs));
+      if (entry.sender) this.#runSender(entry, entry.sender.receive(message));
+      else if (entry.receiver) this.#runReceiver(entry, entry.receiver.receive(message, nowMs));
     } else if (message.kind === "reserve") {
       this.#holdReserve(peer, message, nowMs);
     } else if (message.kind === "abort") {
@@ -200,7 +217,9 @@ export class WorkerLoop {
   #track(sequence: Sequence, sender: HandoffSender | null, receiver: HandoffReceiver | null): Entry {
     const entry: Entry = { sequence, sender, receiver, cachedReported: false };
     this.#entries.set(sequence.request.id, entry);
-    if (sender !== null || receiver !== null) this.#handoffs.set(sequence.request.id, entry);
+    if (sender === null && receiver === null) return entry;
+    this.#handoffs.set(sequence.request.id, entry);
+    this.#areDeadlinesKnown = false;
     return entry;
   }
 
@@ -234,6 +253,7 @@ export class WorkerLoop {
   }
 
   #runSender(entry: Entry, effects: readonly SenderEffect[]): void {
+    this.#areDeadlinesKnown = false;
     const { sequence, sender } = entry;
     for (const effect of effects) {
       if (effect.kind === "send") {
@@ -252,6 +272,7 @@ export class WorkerLoop {
   }
 
   #runReceiver(entry: Entry, effects: readonly ReceiverEffect[]): void {
+    this.#areDeadlinesKnown = false;
     const { sequence, receiver } = entry;
     for (const effect of effects) {
       if (effect.kind === "send") {
@@ -306,7 +327,9 @@ export class WorkerLoop {
   #untrack(entry: Entry): void {
     const { id } = entry.sequence.request;
     if (this.#entries.get(id) === entry) this.#entries.delete(id);
-    if (this.#handoffs.get(id) === entry) this.#handoffs.delete(id);
+    if (this.#handoffs.get(id) !== entry) return;
+    this.#handoffs.delete(id);
+    this.#areDeadlinesKnown = false;
   }
 
   #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
@@ -353,6 +376,8 @@ export class WorkerLoop {
     }
     for (const [requestId, entry] of this.#handoffs) {
       assert(this.#entries.get(requestId) === entry, "a handoff belongs to no request");
+      const deadlineMs = (entry.sender ?? entry.receiver)!.deadlineMs;
+      assert(!this.#areDeadlinesKnown || this.#handoffDeadlineMs <= deadlineMs, "a deadline is overlooked");
       entry.sender?.checkInvariants();
       entry.receiver?.checkInvariants();
     }
@@ -362,37 +387,4 @@ export class WorkerLoop {
 
 function idOf(sequence: Sequence): HandoffId {
   return { requestId: sequence.request.id, epoch: sequence.request.epoch };
-}
-
-function senderReaction(sender: HandoffSender, message: HandoffMessage): SenderEffect[] {
-  if (message.kind === "grant") return sender.onGrant(message.cachedTokens);
-  if (message.kind === "ack") return sender.onAck();
-  if (message.kind === "refuse" || message.kind === "nack" || message.kind === "abort") {
-    return sender.fail(message.reason, false);
-  }
-  return sender.fail("verification", true);
-}
-
-function receiverReaction(
-  receiver: HandoffReceiver,
-  message: HandoffMessage,
-  nowMs: number,
-): ReceiverEffect[] {
-  switch (message.kind) {
-    case "reserve":
-      return receiver.onReserve(message.numTokens);
-    case "kv":
-      return receiver.onKv(message.start, message.end, message.payload, nowMs);
-    case "commit":
-      return receiver.onCommit(message.numTokens, message.firstToken);
-    case "abort":
-      return receiver.fail(message.reason, false);
-    case "grant":
-    case "refuse":
-    case "ack":
-    case "nack":
-      return receiver.fail("verification", true);
-    default:
-      return assertNever(message);
-  }
 }

@@ -13,7 +13,12 @@ export function chunkOf(
 }
 
 export function planOf(...chunks: ScheduledChunk[]): StepPlan {
-  return { index: 0, chunks, numTokens: chunks.reduce((sum, chunk) => sum + chunk.numTokens, 0) };
+  return {
+    index: 0,
+    chunks,
+    numTokens: chunks.reduce((sum, chunk) => sum + chunk.numTokens, 0),
+    maxSteps: 1,
+  };
 }
 
 /** Everything that a sequence has to compute, as one chunk. */
@@ -28,7 +33,7 @@ export async function runStep(engine: Engine, ...chunks: ScheduledChunk[]): Prom
   chunks.forEach(({ sequence, start, numTokens }, i) => {
     sequence.numComputedTokens = start + numTokens;
     const sample = result.samples[i];
-    if (sample && sequence.numKnownTokens < sequence.tokens.length) sequence.append(sample.token);
+    if (sample && sequence.numKnownTokens < sequence.maxKnownTokens) sequence.append(sample.token);
   });
 }
 
@@ -55,7 +60,9 @@ export async function generate(
   while (sequence.numOutputTokens < count) {
     await computeUpTo(engine, sequence, sequence.numKnownTokens, chunkTokens);
   }
-  return Array.from(sequence.tokens.subarray(sequence.numPromptTokens, sequence.numPromptTokens + count));
+  return Array.from(
+    sequence.knownTokens().subarray(sequence.numPromptTokens, sequence.numPromptTokens + count),
+  );
 }
 
 /** A small seeded generator (mulberry32) of integers below a bound. */

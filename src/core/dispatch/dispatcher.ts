@@ -66,7 +66,8 @@ interface Flight {
   numEmitted: number;
   /** Output that came before something earlier did: the two legs report over different links. */
   readonly early: Map<number, SampledToken>;
-  fresh: SampledToken[];
+  /** Output that has come and is to be passed on. */
+  fresh: readonly SampledToken[];
   numCachedTokens: number;
   /** Whether the decode worker has everything, so that the prefill worker is not needed any more. */
   handedOff: boolean;
@@ -176,6 +177,7 @@ export class Dispatcher {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
       if (event.kind === "token") this.#take(flight, worker, event.index, event.sampled);
+      else if (event.kind === "run") this.#takeRun(flight, worker, event.index, event.tokens);
       else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
         this.#effects.push({ kind: "cached", requestId: event.requestId, numTokens: event.numTokens });
@@ -239,13 +241,24 @@ export class Dispatcher {
       flight.early.set(index, sampled);
       return;
     }
-    flight.fresh.push(sampled);
+    const fresh = [...flight.fresh, sampled];
     flight.numEmitted++;
     for (let next = flight.early.get(flight.numEmitted); next !== undefined; ) {
       flight.early.delete(flight.numEmitted++);
-      flight.fresh.push(next);
+      fresh.push(next);
       next = flight.early.get(flight.numEmitted);
     }
+    flight.fresh = fresh;
+  }
+
+  #takeRun(flight: Flight, worker: WorkerId, index: number, tokens: readonly SampledToken[]): void {
+    if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
+      if (worker === flight.decision!.decodeWorker) flight.handedOff = true;
+      flight.fresh = tokens;
+      flight.numEmitted += tokens.length;
+      return;
+    }
+    for (let i = 0; i < tokens.length; i++) this.#take(flight, worker, index + i, tokens[i]!);
   }
 
   #passOn(flight: Flight): void {

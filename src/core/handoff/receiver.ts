@@ -1,7 +1,7 @@
 import type { WorkerId } from "../request.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
 import type { Sequence } from "../sequence.ts";
-import { assert } from "../util/assert.ts";
+import { assert, assertNever } from "../util/assert.ts";
 import type { HandoffFailure, HandoffMessage } from "./messages.ts";
 import type { HandoffTimeouts } from "./sender.ts";
 
@@ -57,6 +57,27 @@ export class HandoffReceiver {
 
   get #numTokens(): number {
     return this.sequence.numKnownTokens;
+  }
+
+  /** A message of this handoff from the prefill worker. */
+  receive(message: HandoffMessage, nowMs: number): ReceiverEffect[] {
+    switch (message.kind) {
+      case "reserve":
+        return this.onReserve(message.numTokens);
+      case "kv":
+        return this.onKv(message.start, message.end, message.payload, nowMs);
+      case "commit":
+        return this.onCommit(message.numTokens, message.firstToken);
+      case "abort":
+        return this.fail(message.reason, false);
+      case "grant":
+      case "refuse":
+      case "ack":
+      case "nack":
+        return this.fail("verification", true);
+      default:
+        return assertNever(message);
+    }
   }
 
   onReserve(numTokens: number): ReceiverEffect[] {

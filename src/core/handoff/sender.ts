@@ -80,6 +80,16 @@ export class HandoffSender {
     return [{ kind: "send", message: { ...this.#id, kind: "reserve", numTokens: this.#numTokens } }];
   }
 
+  /** A message of this handoff from the decode worker. */
+  receive(message: HandoffMessage): SenderEffect[] {
+    if (message.kind === "grant") return this.onGrant(message.cachedTokens);
+    if (message.kind === "ack") return this.onAck();
+    if (message.kind === "refuse" || message.kind === "nack" || message.kind === "abort") {
+      return this.fail(message.reason, false);
+    }
+    return this.fail("verification", true);
+  }
+
   onGrant(cachedTokens: number): SenderEffect[] {
     if (this.#state !== "reserving") return [];
     if (!(cachedTokens >= 0 && cachedTokens <= this.#numTokens)) return this.fail("verification", true);

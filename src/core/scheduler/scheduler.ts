@@ -3,8 +3,9 @@ import type { FinishReason } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
 import type { KvReservation, SchedulingPolicy } from "./policy.ts";
+import { longestRow, repeatStep } from "./repeated-steps.ts";
 import { ChunkCollector, type StepResources } from "./step-builder.ts";
-import type { SampledToken, StepPlan, StepResult } from "./step-plan.ts";
+import type { SampledToken, ScheduledChunk, StepPlan, StepResult } from "./step-plan.ts";
 import { comesBefore, WaitingQueue } from "./waiting-queue.ts";
 
 export interface SchedulerOptions {
@@ -20,6 +21,8 @@ export interface SchedulerOptions {
   readonly maxWaiting: number;
   /** Tokens that end a sequence. */
   readonly endOfGenerationTokens: ReadonlySet<number>;
+  /** The most steps that one plan may stand for; 1, the default, for engines that run one step at a time. */
+  readonly maxStepsPerPlan?: number;
 }
 
 /** What became of one sequence in a step. */
@@ -61,6 +64,8 @@ export class Scheduler {
   readonly #collector: ChunkCollector;
   #planInFlight: StepPlan | null = null;
   #numSteps = 0;
+  /** Steps of the plan in flight that have ended already. */
+  #numRepeats = 0;
   #numPreemptions = 0;
   #prefixTokensHit = 0;
   #prefixTokensQueried = 0;
@@ -190,18 +195,49 @@ export class Scheduler {
       this.#join(this.#received.shift()!);
     if (this.#running.length === 0 && this.#waiting.length === 0) return null;
     const collector = this.#collector;
+    const numPreemptions = this.#numPreemptions;
     collector.begin(tokenBudget);
     policy.build(collector);
     if (collector.chunks.length === 0) return null;
     const numTokens = tokenBudget - collector.remainingTokens;
-    this.#planInFlight = { index: this.#numSteps, chunks: collector.chunks, numTokens };
+    const { chunks } = collector;
+    // A preemption has made room after others may have looked for it: the next step can be another one.
+    const maxSteps = this.#numPreemptions === numPreemptions ? this.#repeatable(chunks) : 1;
+    this.#planInFlight = { index: this.#numSteps, chunks, numTokens, maxSteps };
     return this.#planInFlight;
+  }
+
+  /** How many steps the plan with these chunks may stand for: see {@link StepPlan.maxSteps}. */
+  #repeatable(chunks: readonly ScheduledChunk[]): number {
+    const { maxStepsPerPlan = 1, maxRunning } = this.#options;
+    if (maxStepsPerPlan === 1 || chunks.length !== this.#running.length) return 1;
+    const holdsMore = this.#numHolding < 2 * maxRunning;
+    const joinsMore = this.#running.length < maxRunning;
+    const hasWaiting = holdsMore && (this.#incoming.length > 0 || (joinsMore && this.#waiting.length > 0));
+    return longestRow(chunks, this.#blocks, { maxSteps: maxStepsPerPlan, hasWaiting });
+  }
+
+  /**
+   * `tokens.length` steps of the plan in flight have ended, each drawing the next of `tokens` for every chunk, and one more
+   * has begun. None of the tokens ends a sequence. Does what as many turns of `apply` and `schedule` would.
+   */
+  repeat(plan: StepPlan, tokens: readonly SampledToken[]): void {
+    assert(this.#planInFlight === plan, "this is not the step in flight");
+    for (const { token } of tokens) {
+      assert(!this.#options.endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
+      repeatStep(plan.chunks, this.#blocks, token);
+    }
+    this.#numSteps += tokens.length;
+    this.#numRepeats += tokens.length;
+    assert(this.#numRepeats < plan.maxSteps, "a plan is repeated too often");
   }
 
   /** Takes in what the engine made of the plan. Sequences that were removed meanwhile are left out. */
   apply(plan: StepPlan, result: StepResult): SequenceUpdate[] {
     assert(this.#planInFlight === plan, "this is not the step in flight");
+    const numRepeats = this.#numRepeats;
     this.#planInFlight = null;
+    this.#numRepeats = 0;
     this.#numSteps++;
     const updates: SequenceUpdate[] = [];
     if (result.kind === "aborted") return updates;
@@ -209,8 +245,8 @@ export class Scheduler {
     for (let i = 0; i < plan.chunks.length; i++) {
       const { sequence, start, numTokens, samples } = plan.chunks[i]!;
       if (sequence.status !== "running") continue;
-      assert(sequence.numComputedTokens === start, "the sequence moved while its step ran");
-      sequence.numComputedTokens = start + numTokens;
+      assert(sequence.numComputedTokens === start + numRepeats, "the sequence moved while its step ran");
+      sequence.numComputedTokens += numTokens;
       this.#blocks.fileComputed(sequence);
       const sampled = result.samples[i]!;
       assert((sampled !== null) === samples, "samples do not match the plan");

@@ -19,6 +19,12 @@ export interface StepPlan {
   readonly chunks: readonly ScheduledChunk[];
   /** Sum of the chunks' tokens. */
   readonly numTokens: number;
+  /**
+   * How often the step may run in a row, each time one token further in every chunk, before the scheduler has to be asked
+   * again: it would plan the same. More than 1 only for steps that decode every running sequence; anything that reaches the
+   * worker meanwhile ends the row.
+   */
+  readonly maxSteps: number;
 }
 
 /** A drawn token. */

@@ -325,7 +325,12 @@ export class WorkerDriver implements WorkerService {
     const others: WorkerEvent[] = [];
     for (const event of events) {
       if (event.kind === "token") tokens.push(event);
-      else if (event.kind !== "failed") others.push(event);
+      else if (event.kind === "run") {
+        const { requestId, epoch, index } = event;
+        event.tokens.forEach((sampled, i) => {
+          tokens.push({ kind: "token", requestId, epoch, index: index + i, sampled });
+        });
+      } else if (event.kind !== "failed") others.push(event);
       else {
         const { requestId, epoch, reason } = event;
         const message = `handoff failed: ${reason}`;
