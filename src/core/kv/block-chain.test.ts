@@ -23,7 +23,7 @@ describe("the hash chain of a sequence", () => {
       chain,
     );
     const given = chain.slice();
-    const first = makeSequence({ prompt, promptBlockHashes: given, maxOutputTokens: 100 });
+    const first = makeSequence({ prompt, knownBlockHashes: given, maxOutputTokens: 100 });
     expect(manager.admit(first, 10, 9)).toBe(true);
     compute(manager, first, 10);
     for (const token of tokenRange(10, 90)) {
@@ -41,8 +41,8 @@ describe("the hash chain of a sequence", () => {
   it("is trusted: prompts with other chains share nothing, whatever their tokens", () => {
     const manager = new BlockManager({ numBlocks: 32, blockSizeTokens: SIZE, numSlots: 8, modelId: "m" });
     const chains = [Int32Array.of(1, 2, 3, 4, 5, 6, 7, 8), Int32Array.of(1, 2, 3, 4, 9, 9, 9, 9)];
-    const cached = [...chains, chains[0]!].map((promptBlockHashes) => {
-      const sequence = makeSequence({ prompt: Array(9).fill(0), promptBlockHashes });
+    const cached = [...chains, chains[0]!].map((knownBlockHashes) => {
+      const sequence = makeSequence({ prompt: Array(9).fill(0), knownBlockHashes });
       expect(manager.admit(sequence, 9, 8)).toBe(true);
       const { numComputedTokens } = sequence;
       compute(manager, sequence, 9 - numComputedTokens);

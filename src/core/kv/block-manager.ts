@@ -2,6 +2,7 @@ import type { Sequence } from "../sequence.ts";
 import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import { BlockPool } from "./block-pool.ts";
+import type { BlockRecords } from "./block-records.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
 
@@ -35,9 +36,8 @@ export class BlockManager {
   readonly #modelId: string;
   readonly #maxCachedBlocks: number;
   readonly #hashers = new Map<string, BlockHasher>();
-  /** Number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
-  readonly #filing: Float64Array;
-  readonly #parentFiling: Float64Array;
+  /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
+  readonly #records: BlockRecords;
   #numFilings = 0;
   #ops: KvOp[] = [];
   /** Tokens of one block that are not all in the prompt. */
@@ -49,9 +49,8 @@ export class BlockManager {
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#blockTokens = new Int32Array(options.blockSizeTokens);
     this.#pool = new BlockPool(options.numBlocks);
-    this.#slots = new SlotTable(options);
-    this.#filing = new Float64Array(options.numBlocks);
-    this.#parentFiling = new Float64Array(options.numBlocks);
+    this.#records = this.#pool.records;
+    this.#slots = new SlotTable({ ...options, records: this.#records });
   }
 
   get numBlocks(): number {
@@ -134,18 +133,17 @@ export class BlockManager {
   #file(sequence: Sequence, depth: number, hashes: Int32Array): void {
     const parent = depth === 0 ? null : sequence.blocks[depth - 1]!;
     if (parent !== null && !this.#pool.isHashed(parent)) return;
-    const parentFiling = parent === null ? 0 : this.#filing[parent]!;
+    const parentFiling = parent === null ? 0 : this.#records.filing(parent);
     const other = this.#pool.find(hashes, depth * HASH_WORDS);
     if (other !== -1) {
       // An equal block computed at the same time elsewhere keeps the place, unless nobody can reach it any more.
-      if (this.#parentFiling[other] === parentFiling) return;
+      if (this.#records.parentFiling(other) === parentFiling) return;
       this.#forget(other);
     }
     const block = sequence.blocks[depth]!;
     this.#pool.hash(block, hashes, depth * HASH_WORDS);
     this.#slots.settle(block, depth, sequence.slot);
-    this.#filing[block] = ++this.#numFilings;
-    this.#parentFiling[block] = parentFiling;
+    this.#records.setFiling(block, ++this.#numFilings, parentFiling);
   }
 
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
@@ -175,8 +173,8 @@ export class BlockManager {
     let parentFiling = 0;
     for (let depth = 0; depth < maxShared; depth++) {
       const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
-      if (block === -1 || this.#parentFiling[block] !== parentFiling) break;
-      parentFiling = this.#filing[block]!;
+      if (block === -1 || this.#records.parentFiling(block) !== parentFiling) break;
+      parentFiling = this.#records.filing(block);
       matched.push(block);
     }
     return matched;
@@ -256,7 +254,7 @@ export class BlockManager {
   /** The sequence's hash chain, at least `numBlocks` long. Those blocks are full of known tokens. */
   #hashUpTo(sequence: Sequence, numBlocks: number): Int32Array {
     if (sequence.blockHashes === null) {
-      const known = sequence.request.promptBlockHashes;
+      const known = sequence.request.knownBlockHashes;
       sequence.blockHashes = known ?? new Int32Array(numBlocks * HASH_WORDS);
       sequence.numBlockHashes = known === undefined ? 0 : known.length / HASH_WORDS;
     }

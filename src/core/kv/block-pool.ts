@@ -1,7 +1,11 @@
 import { assert } from "../util/assert.ts";
+import { BlockRecords, FIELD, RECORD_WORDS } from "./block-records.ts";
 import { HashIndex } from "./hash-index.ts";
 
 const NONE = -1;
+
+/** Records behind those of the blocks: the sentinels of both lists. */
+const NUM_SENTINELS = 2;
 
 /**
  * Reference-counted KV blocks with a prefix cache.
@@ -19,10 +23,8 @@ const NONE = -1;
  */
 export class BlockPool {
   readonly numBlocks: number;
-  readonly #refs: Int32Array;
-  readonly #hashed: Uint8Array;
-  readonly #previous: Int32Array;
-  readonly #next: Int32Array;
+  readonly records: BlockRecords;
+  readonly #words: Int32Array;
   /** Indexes of the lists' sentinels, each of which stands between its list's back and front. */
   readonly #free: number;
   readonly #cached: number;
@@ -35,15 +37,11 @@ export class BlockPool {
     this.numBlocks = numBlocks;
     this.#free = numBlocks;
     this.#cached = numBlocks + 1;
-    this.#refs = new Int32Array(numBlocks);
-    this.#hashed = new Uint8Array(numBlocks);
-    this.#previous = new Int32Array(numBlocks + 2).fill(this.#cached);
-    this.#next = new Int32Array(numBlocks + 2).fill(this.#cached);
-    for (let i = 0; i <= numBlocks; i++) {
-      this.#previous[i] = i === 0 ? numBlocks : i - 1;
-      this.#next[i] = i === numBlocks ? 0 : i + 1;
-    }
-    this.#index = new HashIndex(numBlocks);
+    this.records = new BlockRecords(numBlocks + NUM_SENTINELS);
+    this.#words = this.records.words;
+    for (let i = 0; i <= numBlocks; i++) this.#join(i, i === numBlocks ? 0 : i + 1);
+    this.#join(this.#cached, this.#cached);
+    this.#index = new HashIndex(numBlocks, this.records);
     this.#numReusable = numBlocks;
   }
 
@@ -66,11 +64,11 @@ export class BlockPool {
   }
 
   refs(block: number): number {
-    return this.#refs[block]!;
+    return this.#words[block * RECORD_WORDS + FIELD.refs]!;
   }
 
   isHashed(block: number): boolean {
-    return this.#hashed[block] === 1;
+    return this.#words[block * RECORD_WORDS + FIELD.isHashed] === 1;
   }
 
   /** The block that carries the hash at `hashes[at … at + 4)`, or -1. */
@@ -83,13 +81,13 @@ export class BlockPool {
    * {@link unhash} before it allocates.
    */
   peek(): number {
-    const free = this.#next[this.#free]!;
+    const free = this.#nextOf(this.#free);
     return free === this.#free ? this.oldestCached() : free;
   }
 
   /** The cached block that has not been used for longest, or -1. */
   oldestCached(): number {
-    const block = this.#next[this.#cached]!;
+    const block = this.#nextOf(this.#cached);
     return block === this.#cached ? NONE : block;
   }
 
@@ -97,69 +95,77 @@ export class BlockPool {
   allocate(): number {
     const block = this.peek();
     assert(block !== NONE, "the pool is empty");
-    assert(this.#hashed[block] === 0, "a cached block is reused without being unhashed");
+    assert(!this.isHashed(block), "a cached block is reused without being unhashed");
     this.#unlink(block);
-    this.#refs[block] = 1;
+    this.#words[block * RECORD_WORDS + FIELD.refs] = 1;
     return block;
   }
 
   /** Adds a reference, bringing a cached block back into use. */
   retain(block: number): void {
-    if (this.#refs[block] === 0) {
-      assert(this.#hashed[block] === 1, "a free block is retained");
+    if (this.refs(block) === 0) {
+      assert(this.isHashed(block), "a free block is retained");
       this.#unlink(block);
       this.#numHashedInUse++;
     }
-    this.#refs[block] = this.#refs[block]! + 1;
+    this.#words[block * RECORD_WORDS + FIELD.refs]!++;
   }
 
   /** Drops a reference. With the last one the block becomes cached (hashed) or free. */
   release(block: number): void {
-    assert(this.#refs[block]! > 0, "a block is released that nobody uses");
-    this.#refs[block] = this.#refs[block]! - 1;
-    if (this.#refs[block] > 0) return;
-    this.#numHashedInUse -= this.#hashed[block]!;
-    this.#link(block, this.#hashed[block] === 1 ? this.#cached : this.#free);
+    assert(this.refs(block) > 0, "a block is released that nobody uses");
+    this.#words[block * RECORD_WORDS + FIELD.refs]!--;
+    if (this.refs(block) > 0) return;
+    this.#numHashedInUse -= this.#words[block * RECORD_WORDS + FIELD.isHashed]!;
+    this.#link(block, this.isHashed(block) ? this.#cached : this.#free);
   }
 
   /** Files a block in use under a hash that no other block carries. */
   hash(block: number, hashes: Int32Array, at: number): void {
-    assert(
-      this.#refs[block]! > 0 && this.#hashed[block] === 0,
-      "only an unhashed block in use can be hashed",
-    );
+    assert(this.refs(block) > 0 && !this.isHashed(block), "only an unhashed block in use can be hashed");
     this.#index.insert(block, hashes, at);
-    this.#hashed[block] = 1;
+    this.#words[block * RECORD_WORDS + FIELD.isHashed] = 1;
     this.#numHashedInUse++;
   }
 
   /** Takes a block out of the prefix cache. If nobody uses it, it is free. */
   unhash(block: number): void {
-    assert(this.#hashed[block] === 1, "the block carries no hash");
+    assert(this.isHashed(block), "the block carries no hash");
     this.#index.remove(block);
-    this.#hashed[block] = 0;
-    if (this.#refs[block]! > 0) this.#numHashedInUse--;
+    this.#words[block * RECORD_WORDS + FIELD.isHashed] = 0;
+    if (this.refs(block) > 0) this.#numHashedInUse--;
     else {
       this.#unlink(block);
       this.#link(block, this.#free);
     }
   }
 
+  #nextOf(block: number): number {
+    return this.#words[block * RECORD_WORDS + FIELD.next]!;
+  }
+
+  #previousOf(block: number): number {
+    return this.#words[block * RECORD_WORDS + FIELD.previous]!;
+  }
+
+  /** Makes two blocks, or a sentinel, neighbours. */
+  #join(before: number, after: number): void {
+    this.#words[before * RECORD_WORDS + FIELD.next] = after;
+    this.#words[after * RECORD_WORDS + FIELD.previous] = before;
+  }
+
   #unlink(block: number): void {
-    const previous = this.#previous[block]!;
-    const next = this.#next[block]!;
-    this.#next[previous] = next;
-    this.#previous[next] = previous;
+    const previous = this.#previousOf(block);
+    const next = this.#nextOf(block);
+    this.#join(previous, next);
     this.#numReusable--;
   }
 
   /** Appends a block to the list whose sentinel is given. */
   #link(block: number, sentinel: number): void {
-    const previous = this.#previous[sentinel]!;
-    this.#previous[block] = previous;
-    this.#next[block] = sentinel;
-    this.#next[previous] = block;
-    this.#previous[sentinel] = block;
+    const previous = this.#previousOf(sentinel);
+    this.#join(previous, block);
+    this.#join(block, sentinel);
     this.#numReusable++;
   }
 
@@ -171,11 +177,11 @@ export class BlockPool {
     let listed = 0;
     for (const sentinel of [this.#free, this.#cached]) {
       const hashed = sentinel === this.#cached ? 1 : 0;
-      for (let block = this.#next[sentinel]!; block !== sentinel; block = this.#next[block]!) {
+      for (let block = this.#nextOf(sentinel); block !== sentinel; block = this.#nextOf(block)) {
         assert(listed++ < this.numBlocks, "a list has a cycle");
-        assert(this.#refs[block] === 0, `block ${block} is in use and listed as reusable`);
-        assert(this.#previous[this.#next[block]!] === block, `the links of block ${block} disagree`);
-        assert(this.#hashed[block] === hashed, `block ${block} is in the wrong list`);
+        assert(this.refs(block) === 0, `block ${block} is in use and listed as reusable`);
+        assert(this.#previousOf(this.#nextOf(block)) === block, `the links of block ${block} disagree`);
+        assert(this.isHashed(block) === (hashed === 1), `block ${block} is in the wrong list`);
       }
     }
     assert(listed === this.#numReusable, "the count of reusable blocks is off");
@@ -183,13 +189,13 @@ export class BlockPool {
     let hashed = 0;
     let hashedInUse = 0;
     for (let block = 0; block < this.numBlocks; block++) {
-      if (this.#refs[block]! > 0) used++;
-      hashed += this.#hashed[block]!;
-      if (this.#refs[block]! > 0) hashedInUse += this.#hashed[block]!;
+      if (this.refs(block) > 0) used++;
+      hashed += this.#words[block * RECORD_WORDS + FIELD.isHashed]!;
+      if (this.refs(block) > 0) hashedInUse += this.#words[block * RECORD_WORDS + FIELD.isHashed]!;
       const expected = expectedRefs.get(block) ?? 0;
       assert(
-        this.#refs[block] === expected,
-        `block ${block} has ${this.#refs[block]} references, not ${expected}`,
+        this.refs(block) === expected,
+        `block ${block} has ${this.refs(block)} references, not ${expected}`,
       );
     }
     assert(used === this.numUsed, "the count of used blocks is off");

@@ -1,4 +1,5 @@
 import { assert } from "../util/assert.ts";
+import { BlockRecords, FIELD, RECORD_WORDS } from "./block-records.ts";
 
 const NONE = -1;
 
@@ -15,19 +16,18 @@ export class SlotTable {
   readonly #free: number[] = [];
   readonly #active: Uint8Array;
   readonly #homed: Int32Array;
-  /** Home slot of each block, or -1. */
-  readonly #home: Int32Array;
-  /** Position of each block in its chain: it holds tokens [depth × blockSize, (depth + 1) × blockSize). */
-  readonly #depth: Int32Array;
+  readonly #numBlocks: number;
+  /** Records of the blocks: home slot, or -1, and depth. A block holds tokens [depth × blockSize, (depth + 1) × blockSize). */
+  readonly #words: Int32Array;
   /** Retained slots, least recently retained first. */
   readonly #retained = new Set<number>();
 
-  constructor(options: { numSlots: number; numBlocks: number }) {
+  constructor(options: { numSlots: number; numBlocks: number; records?: BlockRecords }) {
     this.numSlots = options.numSlots;
     this.#active = new Uint8Array(options.numSlots);
     this.#homed = new Int32Array(options.numSlots);
-    this.#home = new Int32Array(options.numBlocks).fill(NONE);
-    this.#depth = new Int32Array(options.numBlocks);
+    this.#numBlocks = options.numBlocks;
+    this.#words = (options.records ?? new BlockRecords(options.numBlocks)).words;
     for (let slot = options.numSlots - 1; slot >= 0; slot--) this.#free.push(slot);
   }
 
@@ -40,11 +40,11 @@ export class SlotTable {
   }
 
   home(block: number): number {
-    return this.#home[block]!;
+    return this.#words[block * RECORD_WORDS + FIELD.home]!;
   }
 
   depth(block: number): number {
-    return this.#depth[block]!;
+    return this.#words[block * RECORD_WORDS + FIELD.depth]!;
   }
 
   isActive(slot: number): boolean {
@@ -67,21 +67,21 @@ export class SlotTable {
 
   /** Makes `slot` the home of a block at `depth`. Returns the former home, or -1. */
   settle(block: number, depth: number, slot: number): number {
-    const former = this.#home[block]!;
+    const former = this.home(block);
     if (former === slot) return former;
     assert(this.#active[slot] === 1, "only an active slot becomes a home");
     if (former !== NONE) this.unsettle(block);
-    this.#home[block] = slot;
-    this.#depth[block] = depth;
+    this.#words[block * RECORD_WORDS + FIELD.home] = slot;
+    this.#words[block * RECORD_WORDS + FIELD.depth] = depth;
     this.#homed[slot] = this.#homed[slot]! + 1;
     return former;
   }
 
   /** Takes a block from its home. A retained slot that is nobody's home any more becomes free. */
   unsettle(block: number): void {
-    const slot = this.#home[block]!;
+    const slot = this.home(block);
     assert(slot !== NONE, "the block has no home");
-    this.#home[block] = NONE;
+    this.#words[block * RECORD_WORDS + FIELD.home] = NONE;
     this.#homed[slot] = this.#homed[slot]! - 1;
     if (this.#homed[slot] === 0 && this.#retained.delete(slot)) this.#free.push(slot);
   }
@@ -99,15 +99,17 @@ export class SlotTable {
   /** Blocks whose home is `slot`. Linear in the number of blocks: for the rare reclaim and for checks. */
   blocksAt(slot: number): number[] {
     const blocks: number[] = [];
-    for (let block = 0; block < this.#home.length; block++)
-      if (this.#home[block] === slot) blocks.push(block);
+    for (let block = 0; block < this.#numBlocks; block++) if (this.home(block) === slot) blocks.push(block);
     return blocks;
   }
 
   /** Throws unless the table is consistent and the active slots are exactly `activeSlots`. */
   checkInvariants(activeSlots: ReadonlySet<number>): void {
     const counts = new Int32Array(this.numSlots);
-    for (const slot of this.#home) if (slot !== NONE) counts[slot] = counts[slot]! + 1;
+    for (let block = 0; block < this.#numBlocks; block++) {
+      const slot = this.home(block);
+      if (slot !== NONE) counts[slot] = counts[slot]! + 1;
+    }
     const free = new Set(this.#free);
     assert(free.size === this.#free.length, "a slot is free twice");
     for (let slot = 0; slot < this.numSlots; slot++) {
