@@ -1,4 +1,4 @@
-import type { RandomStream } from "../core/util/rng.ts";
+import type { RandomStream } from "./rng.ts";
 
 /** Longest prompt or output that a distribution can ask for, in tokens. */
 export const MAX_LENGTH_TOKENS = 4 * 1024 * 1024;
@@ -14,7 +14,42 @@ export type LengthDistribution =
   | { readonly kind: "normal"; readonly mean: number; readonly deviation: number }
   | { readonly kind: "lognormal"; readonly mean: number; readonly deviation: number }
   /** Equally likely; a value that is named twice is twice as likely. */
-  | { readonly kind: "choice"; readonly values: readonly number[] };
+  | { readonly kind: "choice"; readonly values: readonly number[] }
+  /** Measured lengths; see {@link empiricalLengths}. `cumulative[i]` is the sum of the weights up to `values[i]`. */
+  | { readonly kind: "empirical"; readonly values: Int32Array; readonly cumulative: Float64Array };
+
+/** Most different lengths of a measured distribution. */
+export const MAX_EMPIRICAL_VALUES = 1_000_000;
+
+/**
+ * Distribution of measured lengths with the weight of each; weights need not sum to 1. Values of weight 0 are left out. Returns
+ * what is wrong when a value is no length, a weight is negative or not finite, or nothing is left.
+ */
+export function empiricalLengths(
+  values: readonly number[],
+  weights: readonly number[],
+): LengthDistribution | { readonly error: string } {
+  if (values.length !== weights.length) return { error: "needs one weight for each value" };
+  if (values.length > MAX_EMPIRICAL_VALUES)
+    return { error: `has more than ${MAX_EMPIRICAL_VALUES} different values` };
+  const kept: number[] = [];
+  const sums: number[] = [];
+  let sum = 0;
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index]!;
+    const weight = weights[index]!;
+    if (!isLength(value) || value > MAX_LENGTH_TOKENS)
+      return { error: `needs whole numbers from 1 to ${MAX_LENGTH_TOKENS}, not ${value}` };
+    if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY))
+      return { error: `needs weights of at least 0, not ${weight}` };
+    if (weight === 0) continue;
+    sum += weight;
+    kept.push(value);
+    sums.push(sum);
+  }
+  if (kept.length === 0) return { error: "needs a value with a weight above 0" };
+  return { kind: "empirical", values: Int32Array.from(kept), cumulative: Float64Array.from(sums) };
+}
 
 /** How distributions are written. */
 const DISTRIBUTION_FORMS = "512, uniform:MIN:MAX, normal:MEAN:SD, lognormal:MEAN:SD or choice:A,B,C";
@@ -72,6 +107,18 @@ export function drawLength(distribution: LengthDistribution, stream: RandomStrea
       const variance = Math.log1p((distribution.deviation / distribution.mean) ** 2);
       const exponent = Math.log(distribution.mean) - variance / 2 + Math.sqrt(variance) * stream.nextNormal();
       return toLength(Math.exp(exponent));
+    }
+    case "empirical": {
+      const { values, cumulative } = distribution;
+      const drawn = stream.nextFloat() * cumulative[cumulative.length - 1]!;
+      let low = 0;
+      let high = cumulative.length - 1;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (cumulative[middle]! > drawn) high = middle;
+        else low = middle + 1;
+      }
+      return values[low]!;
     }
   }
 }

@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
-import { Rng } from "../core/util/rng.ts";
 import {
   drawLength,
+  empiricalLengths,
   type LengthDistribution,
   MAX_LENGTH_TOKENS,
   parseLengths,
 } from "./length-distribution.ts";
+import { Rng } from "./rng.ts";
 
 const DRAWS = 50_000;
 
@@ -86,4 +87,23 @@ test("the same seed draws the same lengths", () => {
   const distribution: LengthDistribution = { kind: "lognormal", mean: 100, deviation: 50 };
   expect(draws(distribution, 1).slice(0, 20)).toEqual(draws(distribution, 1).slice(0, 20));
   expect(draws(distribution, 1).slice(0, 20)).not.toEqual(draws(distribution, 2).slice(0, 20));
+});
+
+test("measured lengths are drawn by their weights, and values without weight never", () => {
+  const lengths = empiricalLengths([10, 20, 30], [1, 0, 3]);
+  if ("error" in lengths) throw new Error(lengths.error);
+  const stream = new Rng(5).stream("lengths");
+  const drawn = Array.from({ length: 20_000 }, () => drawLength(lengths, stream));
+  expect(new Set(drawn)).toEqual(new Set([10, 30]));
+  expect(drawn.filter((value) => value === 30).length / drawn.length).toBeCloseTo(0.75, 1);
+});
+
+test.each([
+  [[1], [1, 2], "one weight for each value"],
+  [[0], [1], "whole numbers from 1"],
+  [[1.5], [1], "whole numbers from 1"],
+  [[1], [-1], "weights of at least 0"],
+  [[1], [0], "a weight above 0"],
+])("measured lengths %j with weights %j are refused: %s", (values, weights, message) => {
+  expect(empiricalLengths(values, weights)).toEqual({ error: expect.stringContaining(message) });
 });

@@ -1,0 +1,49 @@
+import type { StepLoad } from "./step-load.ts";
+
+/** Where a time comes from, best first. */
+export type TimeSource = "table" | "fitted" | "roofline" | "paper" | "profile";
+
+/** A price with its origin. One instance is filled again for every answer. */
+export interface StepTime {
+  /** On the accelerators. */
+  deviceMs: number;
+  /** On the host, before or after: not hidden behind the accelerators. */
+  hostMs: number;
+  /** The weakest source among the terms. */
+  source: TimeSource;
+  /** Whether some term left the range that its source was measured or fitted on. */
+  isExtrapolated: boolean;
+}
+
+/** Host time outside steps, in milliseconds. */
+export interface HostTimes {
+  /** From a request's arrival until it can be scheduled: HTTP, template, tokenisation, queueing in the front end. */
+  readonly requestMs: number;
+  /** From the end of a step until a token is at the client. */
+  readonly outputMs: number;
+}
+
+/** How long a handoff holds the engine, in milliseconds: copying KV out and in happens between steps. */
+export interface HandoffTimes {
+  exportMs(tokens: number): number;
+  importMs(tokens: number): number;
+}
+
+/** Prices steps of one model on one worker. Pure: the router, the planner and the twin ask the same instance. */
+export interface PerfModel {
+  readonly host: HostTimes;
+  /** Absent: transfers run beside steps and hold nobody up, as on accelerators with copy engines. */
+  readonly handoff?: HandoffTimes;
+  /** How many tokens' KV fit, whole blocks of all sequences together. */
+  readonly kvCapacityTokens: number;
+  /** KV bytes of one token over all layers and devices of the worker: what a handoff moves. */
+  readonly kvBytesPerToken: number;
+  /** Whether the engine plans its next step when one begins (asynchronous scheduling). Default false. */
+  readonly plansAhead?: boolean;
+  /** Fills `out` with the time of one step. A decode-only load costs about 0.1 µs of CPU. */
+  stepTime(load: StepLoad, out: StepTime): void;
+}
+
+export function emptyStepTime(): StepTime {
+  return { deviceMs: 0, hostMs: 0, source: "roofline", isExtrapolated: false };
+}
