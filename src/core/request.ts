@@ -51,10 +51,10 @@ export interface Request {
   readonly epoch: number;
   readonly promptTokens: Int32Array;
   /**
-   * Block hashes of the prompt's full blocks, four words each as `BlockHasher` makes them, when the request's owner has them
-   * already: a conversation keeps its chain, and the twin knows prompts by identity alone. Left out: hashed where needed.
+   * Hashes of the request's leading full blocks, four words each as `BlockHasher` makes them, as far as the request's owner has
+   * them already: a conversation keeps its chain, and the twin knows texts by identity alone. The rest is hashed where needed.
    */
-  readonly promptBlockHashes?: Int32Array;
+  readonly knownBlockHashes?: Int32Array;
   /**
    * Output that an earlier attempt has already emitted. It counts as known, so a request that moves to another
    * worker goes on from exactly the next token. Empty for a fresh request.

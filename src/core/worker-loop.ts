@@ -3,6 +3,7 @@ import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messag
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
   DEFAULT_HANDOFF_TIMEOUTS,
+  type HandoffOrder,
   HandoffSender,
   type HandoffTimeouts,
   type SenderEffect,
@@ -35,6 +36,7 @@ export class WorkerLoop {
   readonly #scheduler: Scheduler;
   readonly #blocks: BlockManager;
   readonly #timeouts: HandoffTimeouts;
+  readonly #handoffOrder: HandoffOrder;
   readonly #maxRequests: number;
   readonly #entries = new Map<RequestId, Entry>();
   readonly #handoffs = new Map<RequestId, Entry>();
@@ -53,11 +55,13 @@ export class WorkerLoop {
     blocks: BlockManager;
     maxRequests: number;
     timeouts?: HandoffTimeouts;
+    handoffOrder?: HandoffOrder;
   }) {
     this.#maxRequests = options.maxRequests;
     this.#scheduler = options.scheduler;
     this.#blocks = options.blocks;
     this.#timeouts = options.timeouts ?? DEFAULT_HANDOFF_TIMEOUTS;
+    this.#handoffOrder = options.handoffOrder ?? "reserve-first";
   }
 
   /** Requests that are not over on this worker. */
@@ -168,7 +172,7 @@ export class WorkerLoop {
   receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
     const entry = this.#find(message);
     if (entry !== undefined && (entry.sender ?? entry.receiver)?.peer === peer) {
-      if (entry.sender) this.#runSender(entry, entry.sender.receive(message));
+      if (entry.sender) this.#runSender(entry, entry.sender.receive(message, nowMs));
       else if (entry.receiver) this.#runReceiver(entry, entry.receiver.receive(message, nowMs));
     } else if (message.kind === "reserve") {
       this.#holdReserve(peer, message, nowMs);
@@ -203,7 +207,7 @@ export class WorkerLoop {
   #openHandoff(sequence: Sequence, task: Exclude<WorkerTask, { kind: "local" }>, nowMs: number): void {
     const options = { sequence, peer: task.peer, timeouts: this.#timeouts };
     if (task.kind === "prefill") {
-      const sender = new HandoffSender(options);
+      const sender = new HandoffSender({ ...options, order: this.#handoffOrder });
       const entry = this.#track(sequence, sender, null);
       this.#runSender(entry, sender.start(nowMs));
       return;

@@ -154,6 +154,11 @@ export class Dispatcher {
     this.#ledger.setAccepting(id, false);
   }
 
+  /** A worker reports how many sequences it has that are in no step. Optional: policies that look at queues need it. */
+  workerQueue(id: WorkerId, numQueued: number): void {
+    this.#ledger.setQueued(id, numQueued);
+  }
+
   workerLost(id: WorkerId): void {
     this.#ledger.remove(id);
     for (const flight of [...this.#flights.values()]) {
@@ -205,7 +210,10 @@ export class Dispatcher {
   #place(flight: Flight): void {
     const { request } = flight;
     const numTokens = request.promptTokens.length + request.resumedTokens.length;
-    const decision = this.#options.placement.place({ numPromptTokens: numTokens }, this.#ledger.views());
+    const maxOutputTokens = request.maxOutputTokens - request.resumedTokens.length;
+    const promptBlockHashes = request.knownBlockHashes ?? null;
+    const query = { numPromptTokens: numTokens, maxOutputTokens, promptBlockHashes };
+    const decision = this.#options.placement.place(query, this.#ledger.views(), this.#ledger.extremes());
     if (decision === null) {
       this.#waiting.add(flight);
       return;
@@ -213,7 +221,7 @@ export class Dispatcher {
     this.#waiting.delete(flight);
     flight.epoch++;
     flight.decision = decision;
-    flight.booking = this.#ledger.book(decision, numTokens);
+    flight.booking = this.#ledger.book(decision, numTokens, maxOutputTokens);
     flight.handedOff = decision.prefillWorker === decision.decodeWorker;
     this.#effects.push({ kind: "placed", requestId: request.id, decision });
     const attempt: Request = { ...request, epoch: flight.epoch };
@@ -233,8 +241,14 @@ export class Dispatcher {
     this.#effects.push({ kind: "submit", worker: prefillWorker, request: attempt, task: prefill });
   }
 
+  #handedOver(flight: Flight): void {
+    if (flight.handedOff) return;
+    flight.handedOff = true;
+    this.#ledger.handedOver(flight.booking!);
+  }
+
   #take(flight: Flight, worker: WorkerId, index: number, sampled: SampledToken): void {
-    if (worker === flight.decision!.decodeWorker) flight.handedOff = true;
+    if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
     // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
     if (index < flight.numEmitted) return;
     if (index > flight.numEmitted) {
@@ -253,7 +267,7 @@ export class Dispatcher {
 
   #takeRun(flight: Flight, worker: WorkerId, index: number, tokens: readonly SampledToken[]): void {
     if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
-      if (worker === flight.decision!.decodeWorker) flight.handedOff = true;
+      if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
       flight.fresh = tokens;
       flight.numEmitted += tokens.length;
       return;

@@ -43,7 +43,7 @@ describe("HandoffSender", () => {
   it("reserves, pushes each computed range once, commits after the last push, and ends with the ack", () => {
     const { sender, compute } = makeSender();
     expect(sent(sender.start(0))).toEqual([{ ...ID, kind: "reserve", numTokens: 10 }]);
-    expect(sender.onGrant(0)).toEqual([{ kind: "start" }]);
+    expect(sender.onGrant(0, 0)).toEqual([{ kind: "start" }]);
     compute(6);
     expect(sender.onComputed(null, 1)).toEqual([{ kind: "push", start: 0, end: 6 }]);
     expect(sender.onPushed(true, 2)).toEqual([]);
@@ -55,10 +55,26 @@ describe("HandoffSender", () => {
     expect(sender.onAck()).toEqual([{ kind: "end", failure: null }]);
   });
 
+  it("asks for room with the first token when it computes first, and then pushes everything at once", () => {
+    const sequence = makeSequence({ prompt: tokenRange(0, 10), epoch: 3, stopsAfterPrefill: true });
+    const sender = new HandoffSender({ sequence, peer: "d", timeouts: TIMEOUTS, order: "compute-first" });
+    expect(sender.start(0)).toEqual([{ kind: "start" }]);
+    expect(sender.deadlineMs).toBe(Number.POSITIVE_INFINITY);
+    sequence.numComputedTokens = 6;
+    expect(sender.onComputed(null, 5)).toEqual([]);
+    sequence.numComputedTokens = 10;
+    expect(sent(sender.onComputed(FIRST, 7))).toEqual([{ ...ID, kind: "reserve", numTokens: 10 }]);
+    expect(sender.deadlineMs).toBe(107);
+    expect(sender.onGrant(2, 9)).toEqual([{ kind: "push", start: 2, end: 10 }]);
+    expect(sent(sender.onPushed(true, 11))).toEqual([
+      { ...ID, kind: "commit", numTokens: 10, firstToken: FIRST },
+    ]);
+  });
+
   it("does not push what the decode worker has cached", () => {
     const { sender, compute } = makeSender();
     sender.start(0);
-    sender.onGrant(8);
+    sender.onGrant(8, 0);
     compute(6);
     expect(sender.onComputed(null, 1)).toEqual([]);
     compute(10);
@@ -68,7 +84,7 @@ describe("HandoffSender", () => {
   it("commits at once when everything is cached on the other side", () => {
     const { sender, compute } = makeSender();
     sender.start(0);
-    sender.onGrant(10);
+    sender.onGrant(10, 0);
     compute(10);
     expect(sent(sender.onComputed(FIRST, 1))).toEqual([
       { ...ID, kind: "commit", numTokens: 10, firstToken: FIRST },
@@ -78,7 +94,7 @@ describe("HandoffSender", () => {
   it("does not push again what it computes again after a preemption", () => {
     const { sender, compute } = makeSender();
     sender.start(0);
-    sender.onGrant(0);
+    sender.onGrant(0, 0);
     compute(8);
     sender.onComputed(null, 1);
     compute(4);
@@ -97,7 +113,7 @@ describe("HandoffSender", () => {
     ]);
     const { sender, compute } = makeSender();
     sender.start(0);
-    sender.onGrant(0);
+    sender.onGrant(0, 0);
     expect(sender.deadlineMs).toBe(Number.POSITIVE_INFINITY);
     compute(10);
     sender.onComputed(FIRST, 50);
@@ -109,20 +125,20 @@ describe("HandoffSender", () => {
   it("refuses a grant that names more cached tokens than there are", () => {
     const { sender } = makeSender();
     sender.start(0);
-    expect(sender.onGrant(11).at(-1)).toEqual({ kind: "end", failure: "verification" });
+    expect(sender.onGrant(11, 0).at(-1)).toEqual({ kind: "end", failure: "verification" });
   });
 
   it("ends once: whatever comes after the end has no effect", () => {
     const { sender, compute } = makeSender();
     sender.start(0);
-    sender.onGrant(0);
+    sender.onGrant(0, 0);
     compute(10);
     sender.onComputed(FIRST, 1);
     expect(sender.fail("cancelled", false)).toEqual([{ kind: "end", failure: "cancelled" }]);
     expect([
       ...sender.onPushed(true, 2),
       ...sender.onAck(),
-      ...sender.onGrant(0),
+      ...sender.onGrant(0, 0),
       ...sender.fail("timeout", true),
       ...sender.onDeadline(1e9),
     ]).toEqual([]);

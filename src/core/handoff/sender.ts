@@ -23,6 +23,13 @@ export const DEFAULT_HANDOFF_TIMEOUTS: HandoffTimeouts = {
   frameMs: 120_000,
 };
 
+/**
+ * When a prefill worker asks for room on the decode worker. `reserve-first`: before it computes, so that KV can leave chunk by chunk
+ * and no work is lost for want of room. `compute-first`: with the first token, as Splitwise's simulator and DistServe do; the
+ * prefill worker's memory is the buffer, and the whole prompt leaves at once.
+ */
+export type HandoffOrder = "reserve-first" | "compute-first";
+
 /** What the sender wants done. */
 export type SenderEffect =
   | { readonly kind: "send"; readonly message: HandoffMessage }
@@ -33,13 +40,14 @@ export type SenderEffect =
   /** Over, well or not: the sequence's KV may go. */
   | { readonly kind: "end"; readonly failure: HandoffFailure | null };
 
-type SenderState = "reserving" | "pushing" | "committing" | "ended";
+type SenderState = "computing" | "reserving" | "pushing" | "committing" | "ended";
 
 /**
  * The prefill side of one handoff.
  *
  * ```
  *   reserving ──grant──▶ pushing ──all pushed──▶ committing ──ack──▶ ended
+ *       │ compute-first: computing ──first token──▶ reserving ──grant──▶ pushing
  *       └────refuse, nack, abort, time-out, lost peer, cancel────────▶ ended with a failure
  * ```
  */
@@ -47,6 +55,7 @@ export class HandoffSender {
   readonly sequence: Sequence;
   readonly peer: WorkerId;
   readonly #timeouts: HandoffTimeouts;
+  readonly #order: HandoffOrder;
   #state: SenderState = "reserving";
   #deadlineMs = Number.POSITIVE_INFINITY;
   /** Positions below this have been asked to be pushed, or are not needed. */
@@ -54,11 +63,17 @@ export class HandoffSender {
   #pushesInFlight = 0;
   #firstToken: SampledToken | null = null;
 
-  constructor(options: { sequence: Sequence; peer: WorkerId; timeouts: HandoffTimeouts }) {
+  constructor(options: {
+    sequence: Sequence;
+    peer: WorkerId;
+    timeouts: HandoffTimeouts;
+    order?: HandoffOrder;
+  }) {
     assert(options.sequence.stopsAfterPrefill, "the sequence would go on decoding here");
     this.sequence = options.sequence;
     this.peer = options.peer;
     this.#timeouts = options.timeouts;
+    this.#order = options.order ?? "reserve-first";
   }
 
   /** When `onDeadline` is due; infinite while nothing is waited for. */
@@ -76,13 +91,22 @@ export class HandoffSender {
   }
 
   start(nowMs: number): SenderEffect[] {
+    if (this.#order === "compute-first") {
+      this.#state = "computing";
+      return [{ kind: "start" }];
+    }
+    return this.#reserve(nowMs);
+  }
+
+  #reserve(nowMs: number): SenderEffect[] {
+    this.#state = "reserving";
     this.#deadlineMs = nowMs + this.#timeouts.grantMs;
     return [{ kind: "send", message: { ...this.#id, kind: "reserve", numTokens: this.#numTokens } }];
   }
 
   /** A message of this handoff from the decode worker. */
-  receive(message: HandoffMessage): SenderEffect[] {
-    if (message.kind === "grant") return this.onGrant(message.cachedTokens);
+  receive(message: HandoffMessage, nowMs: number): SenderEffect[] {
+    if (message.kind === "grant") return this.onGrant(message.cachedTokens, nowMs);
     if (message.kind === "ack") return this.onAck();
     if (message.kind === "refuse" || message.kind === "nack" || message.kind === "abort") {
       return this.fail(message.reason, false);
@@ -90,20 +114,25 @@ export class HandoffSender {
     return this.fail("verification", true);
   }
 
-  onGrant(cachedTokens: number): SenderEffect[] {
+  onGrant(cachedTokens: number, nowMs: number): SenderEffect[] {
     if (this.#state !== "reserving") return [];
     if (!(cachedTokens >= 0 && cachedTokens <= this.#numTokens)) return this.fail("verification", true);
     this.#state = "pushing";
     this.#issuedEnd = cachedTokens;
     // Computing takes as long as it takes; the decode side watches over the pauses between frames.
     this.#deadlineMs = Number.POSITIVE_INFINITY;
-    return [{ kind: "start" }];
+    return this.#firstToken === null ? [{ kind: "start" }] : this.#pushComputed(nowMs);
   }
 
   /** A step has advanced the sequence. `firstToken` is set with the step that completes the prompt. */
   onComputed(firstToken: SampledToken | null, nowMs: number): SenderEffect[] {
-    if (this.#state !== "pushing") return [];
+    if (this.#state !== "pushing" && this.#state !== "computing") return [];
     if (firstToken !== null) this.#firstToken = firstToken;
+    if (this.#state === "pushing") return this.#pushComputed(nowMs);
+    return firstToken === null ? [] : this.#reserve(nowMs);
+  }
+
+  #pushComputed(nowMs: number): SenderEffect[] {
     const effects: SenderEffect[] = [];
     // After a preemption positions are computed again; what has been pushed already is not pushed twice.
     const end = Math.min(this.sequence.numComputedTokens, this.#numTokens);

@@ -1,10 +1,36 @@
 import { describe, expect, it } from "vitest";
 import { FleetLedger } from "./fleet-ledger.ts";
-import { createLoadPlacement, type WorkerView } from "./placement.ts";
+import {
+  createLoadPlacement,
+  decodeRoom,
+  type FleetExtremes,
+  type PlacementQuery,
+  prefillRoom,
+  type WorkerView,
+} from "./placement.ts";
 
 function worker(id: string, overrides: Partial<WorkerView> = {}): WorkerView {
   const role = id.startsWith("p") ? "prefill" : id.startsWith("d") ? "decode" : "both";
-  return { id, role, outstandingPrefillTokens: 0, freeKvTokens: 1000, ...overrides };
+  const load = { numPrefills: 0, numDecodes: 0, boundKvTokens: 0, numQueued: 0, numIdleSpells: 0 };
+  return {
+    id,
+    role,
+    outstandingPrefillTokens: 0,
+    kvTokensTotal: 1000,
+    freeKvTokens: 1000,
+    ...load,
+    ...overrides,
+  };
+}
+
+function query(numPromptTokens: number): PlacementQuery {
+  return { numPromptTokens, maxOutputTokens: 16, promptBlockHashes: null };
+}
+
+function extremesOf(workers: readonly WorkerView[]): FleetExtremes {
+  const highest = (score: (worker: WorkerView) => number) =>
+    workers.filter((one) => score(one) > -1e9).sort((a, b) => score(b) - score(a))[0] ?? null;
+  return { leastPrefill: highest(prefillRoom), mostDecodeRoom: highest(decodeRoom) };
 }
 
 describe("load placement", () => {
@@ -17,7 +43,7 @@ describe("load placement", () => {
       worker("d1", { freeKvTokens: 300 }),
       worker("d2", { freeKvTokens: 700 }),
     ];
-    expect(placement.place({ numPromptTokens: 100 }, workers)).toEqual({
+    expect(placement.place(query(100), workers, extremesOf(workers))).toEqual({
       prefillWorker: "p2",
       decodeWorker: "d2",
       reason: "split",
@@ -25,22 +51,28 @@ describe("load placement", () => {
   });
 
   it("keeps short prompts on the decode worker", () => {
-    const decision = placement.place({ numPromptTokens: 31 }, [worker("p1"), worker("d1")]);
+    const decision = placement.place(
+      query(31),
+      [worker("p1"), worker("d1")],
+      extremesOf([worker("p1"), worker("d1")]),
+    );
     expect(decision).toEqual({ prefillWorker: "d1", decodeWorker: "d1", reason: "short_prompt" });
   });
 
   it("uses decode workers alone when no prefill worker is ready, and gives up without a decode worker", () => {
-    expect(placement.place({ numPromptTokens: 900 }, [worker("d1")])?.reason).toBe("no_prefill_workers");
-    expect(placement.place({ numPromptTokens: 900 }, [worker("p1")])).toBeNull();
-    expect(placement.place({ numPromptTokens: 900 }, [])).toBeNull();
+    expect(placement.place(query(900), [worker("d1")], extremesOf([worker("d1")]))?.reason).toBe(
+      "no_prefill_workers",
+    );
+    expect(placement.place(query(900), [worker("p1")], extremesOf([worker("p1")]))).toBeNull();
+    expect(placement.place(query(900), [], extremesOf([]))).toBeNull();
   });
 
   it("spreads equal requests over workers that do both, counting what it has placed itself", () => {
     const ledger = new FleetLedger();
     for (const id of ["b1", "b2"]) ledger.add({ id, role: "both", kvTokensTotal: 1000 });
     const chosen = Array.from({ length: 4 }, () => {
-      const decision = placement.place({ numPromptTokens: 100 }, ledger.views())!;
-      ledger.book(decision, 100);
+      const decision = placement.place(query(100), ledger.views(), ledger.extremes())!;
+      ledger.book(decision, 100, 16);
       return decision.decodeWorker;
     });
     expect(chosen).toEqual(["b1", "b2", "b1", "b2"]);
@@ -52,7 +84,7 @@ describe("FleetLedger", () => {
     const ledger = new FleetLedger();
     ledger.add({ id: "p", role: "prefill", kvTokensTotal: 1000 });
     ledger.add({ id: "d", role: "decode", kvTokensTotal: 1000 });
-    const booking = ledger.book({ prefillWorker: "p", decodeWorker: "d", reason: "split" }, 100);
+    const booking = ledger.book({ prefillWorker: "p", decodeWorker: "d", reason: "split" }, 100, 16);
     ledger.grew(booking, 7);
     ledger.checkInvariants([booking]);
     expect(ledger.views()[1]!.freeKvTokens).toBe(893);

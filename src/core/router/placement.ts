@@ -6,13 +6,31 @@ export interface WorkerView {
   readonly role: WorkerRole;
   /** Prompt tokens placed here whose first token has not come yet. */
   readonly outstandingPrefillTokens: number;
+  /** KV capacity. */
+  readonly kvTokensTotal: number;
   /** KV capacity less the tokens of the requests placed here. May be negative: workers queue. */
   readonly freeKvTokens: number;
+  /** Requests placed here to be prefilled whose first token has not come yet. */
+  readonly numPrefills: number;
+  /** Requests placed here to be decoded that are not over, whether they have begun or not. */
+  readonly numDecodes: number;
+  /**
+   * KV tokens of the requests placed here if every output becomes as long as it may. A prompt that is handed over counts on
+   * both sides until the decode worker has it.
+   */
+  readonly boundKvTokens: number;
+  /** Sequences on the worker that are in no step at the moment, by its latest report; 0 when it does not report. */
+  readonly numQueued: number;
+  /** How often the worker has run out of work. */
+  readonly numIdleSpells: number;
 }
 
-/** What placement knows of a request. The length of its output is not among it. */
+/** What placement knows of a request. The length of its output is not among it, only a bound of it. */
 export interface PlacementQuery {
   readonly numPromptTokens: number;
+  readonly maxOutputTokens: number;
+  /** Chained hashes of the prompt's full blocks, `HASH_WORDS` words each, where they are known before placement; null elsewhere. */
+  readonly promptBlockHashes: Int32Array | null;
 }
 
 /** Where a request goes and why: data, so that it can be logged, compared and shown. */
@@ -20,13 +38,25 @@ export interface PlacementDecision {
   /** The same as `decodeWorker` when no handoff takes place. */
   readonly prefillWorker: WorkerId;
   readonly decodeWorker: WorkerId;
-  readonly reason: "no_prefill_workers" | "short_prompt" | "split";
+  readonly reason: "no_prefill_workers" | "short_prompt" | "split" | "aggregated" | "overload";
+}
+
+/** The ends of a fleet by load, kept while it changes: a policy that asks for no more need not look at every worker. */
+export interface FleetExtremes {
+  /** The worker that only prefills with the fewest outstanding prompt tokens, the first of equals. */
+  readonly leastPrefill: WorkerView | null;
+  /** The worker that decodes with the most KV free, less its outstanding prompt tokens, the first of equals. */
+  readonly mostDecodeRoom: WorkerView | null;
 }
 
 /** Chooses workers for requests. Sees only ready workers; returns null when no pair of them can serve. */
 export interface PlacementPolicy {
   readonly name: string;
-  place(query: PlacementQuery, workers: readonly WorkerView[]): PlacementDecision | null;
+  place(
+    query: PlacementQuery,
+    workers: readonly WorkerView[],
+    extremes: FleetExtremes,
+  ): PlacementDecision | null;
 }
 
 /**
@@ -36,13 +66,9 @@ export interface PlacementPolicy {
 export function createLoadPlacement(options: { localPrefillBelowTokens: number }): PlacementPolicy {
   return {
     name: "load",
-    place(query, workers) {
-      const decodes = workers.filter((worker) => worker.role !== "prefill");
-      const decodeWorker = best(decodes, (worker) => worker.freeKvTokens - worker.outstandingPrefillTokens);
+    place(query, _, { mostDecodeRoom: decodeWorker, leastPrefill: prefillWorker }) {
       if (decodeWorker === null) return null;
       const local = { prefillWorker: decodeWorker.id, decodeWorker: decodeWorker.id };
-      const prefills = workers.filter((worker) => worker.role === "prefill");
-      const prefillWorker = best(prefills, (worker) => -worker.outstandingPrefillTokens);
       if (prefillWorker === null) return { ...local, reason: "no_prefill_workers" };
       if (query.numPromptTokens < options.localPrefillBelowTokens)
         return { ...local, reason: "short_prompt" };
@@ -51,16 +77,12 @@ export function createLoadPlacement(options: { localPrefillBelowTokens: number }
   };
 }
 
-/** The worker with the highest score, the first of equals; null when there is none. */
-function best(workers: readonly WorkerView[], score: (worker: WorkerView) => number): WorkerView | null {
-  let winner: WorkerView | null = null;
-  let winningScore = Number.NEGATIVE_INFINITY;
-  for (const worker of workers) {
-    const value = score(worker);
-    if (value > winningScore) {
-      winner = worker;
-      winningScore = value;
-    }
-  }
-  return winner;
+/** How much room a worker has for another decode; minus infinity when that is not its role. */
+export function decodeRoom({ role, freeKvTokens, outstandingPrefillTokens }: WorkerView): number {
+  return role === "prefill" ? Number.NEGATIVE_INFINITY : freeKvTokens - outstandingPrefillTokens;
+}
+
+/** How little a worker that only prefills has to do; minus infinity for others. */
+export function prefillRoom({ role, outstandingPrefillTokens }: WorkerView): number {
+  return role === "prefill" ? -outstandingPrefillTokens : Number.NEGATIVE_INFINITY;
 }

@@ -11,6 +11,10 @@ export type KvReservation =
 export interface StepBuilder {
   /** Sequences that hold KV, in order of admission. Those admitted by this step are at the end. */
   readonly running: readonly Sequence[];
+  /** Sequences that wait for KV here, in order of service. */
+  readonly waiting: Iterable<Sequence>;
+  /** Whether a sequence has given up its KV, or its part in steps, since the last step was built. */
+  readonly hasDeparture: boolean;
   /** Tokens that the step may still take. */
   readonly remainingTokens: number;
   /**
@@ -20,13 +24,18 @@ export interface StepBuilder {
    */
   compute(sequence: Sequence, maxTokens: number): number;
   /**
+   * Takes KV for the longest output of a running sequence, so that it never runs out. Preempts nobody: returns false, and changes
+   * nothing, when there is no room.
+   */
+  reserve(sequence: Sequence): boolean;
+  /**
    * Moves the first waiting sequence to running and computes up to `maxTokens` of it. Returns 0, and changes nothing, when
    * nobody waits or there is no place in the batch, no budget, or no KV for the reservation.
    */
   admitNext(maxTokens: number, reservation: KvReservation): number;
 }
 
-/** Decides who takes part in the next step. Small and stateless: all state is in the scheduler. */
+/** Decides who takes part in the next step. Small, and stateless where the idea allows: state is in the scheduler. */
 export interface SchedulingPolicy {
   readonly name: string;
   /** Whether a prompt runs in one piece: the token budget of a step is then the longest context. */

@@ -29,7 +29,8 @@ export function longestRow(
 function blocksMissing(chunks: readonly ScheduledChunk[], blocks: BlockManager, numSteps: number): number {
   let missing = 0;
   for (const { sequence, start } of chunks) {
-    missing += blocks.blocksFor(start + numSteps) - sequence.blocks.length;
+    // What one sequence has in reserve is of no use to another.
+    missing += Math.max(0, blocks.blocksFor(start + numSteps) - sequence.blocks.length);
   }
   return missing;
 }

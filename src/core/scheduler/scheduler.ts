@@ -2,28 +2,12 @@ import type { BlockManager } from "../kv/block-manager.ts";
 import type { FinishReason } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
-import type { KvReservation, SchedulingPolicy } from "./policy.ts";
+import type { KvReservation } from "./policy.ts";
 import { longestRow, repeatStep } from "./repeated-steps.ts";
+import type { SchedulerOptions } from "./scheduler-options.ts";
 import { ChunkCollector, type StepResources } from "./step-builder.ts";
 import type { SampledToken, ScheduledChunk, StepPlan, StepResult } from "./step-plan.ts";
 import { comesBefore, WaitingQueue } from "./waiting-queue.ts";
-
-export interface SchedulerOptions {
-  readonly policy: SchedulingPolicy;
-  /** The most tokens in one step: decodes and prefill chunks together. */
-  readonly tokenBudget: number;
-  /**
-   * The most sequences in one step (the maximum batch size). As many again may hold KV outside the steps: receiving it,
-   * ready to join, or waiting for their copy to be verified.
-   */
-  readonly maxRunning: number;
-  /** The most sequences that wait for KV, incoming ones included. */
-  readonly maxWaiting: number;
-  /** Tokens that end a sequence. */
-  readonly endOfGenerationTokens: ReadonlySet<number>;
-  /** The most steps that one plan may stand for; 1, the default, for engines that run one step at a time. */
-  readonly maxStepsPerPlan?: number;
-}
 
 /** What became of one sequence in a step. */
 export interface SequenceUpdate {
@@ -67,6 +51,10 @@ export class Scheduler {
   /** Steps of the plan in flight that have ended already. */
   #numRepeats = 0;
   #numPreemptions = 0;
+  /** Whether a sequence has left the steps or given up its KV since the last plan. */
+  #hasDeparture = false;
+  /** Sequences that have come into steps. */
+  #numJoins = 0;
   #prefixTokensHit = 0;
   #prefixTokensQueried = 0;
 
@@ -76,6 +64,8 @@ export class Scheduler {
     this.#blocks = blocks;
     const resources: StepResources = {
       running: this.#running,
+      waiting: this.#waiting,
+      reserve: (sequence) => this.#blocks.grow(sequence, sequence.maxComputedTokens),
       admitNext: (reservation) => this.#admitNext(reservation),
       makeRoom: (sequence, numTokens, isScheduled) => this.#makeRoom(sequence, numTokens, isScheduled),
     };
@@ -88,6 +78,12 @@ export class Scheduler {
 
   get numWaiting(): number {
     return this.#waiting.length + this.#incoming.length;
+  }
+
+  /** Sequences that this worker computes and that are not in the step in flight: they wait for KV or for their turn. */
+  get numQueued(): number {
+    const numScheduled = this.#planInFlight?.chunks.length ?? 0;
+    return Math.max(0, this.#waiting.length + this.#running.length + this.#received.length - numScheduled);
   }
 
   get numParked(): number {
@@ -151,7 +147,7 @@ export class Scheduler {
     for (;;) {
       const sequence = this.#incoming.peek();
       const local = this.#waiting.peek();
-      if (sequence === null || (local !== null && comesBefore(local, sequence))) return granted;
+      if (sequence === null || (local !== null && this.#waitsFor(sequence, local))) return granted;
       if (this.#numHolding >= 2 * this.#options.maxRunning) return granted;
       if (!this.#blocks.admit(sequence, sequence.numKnownTokens, sequence.numKnownTokens)) return granted;
       this.#incoming.shift();
@@ -191,18 +187,20 @@ export class Scheduler {
   schedule(): StepPlan | null {
     assert(this.#planInFlight === null, "the previous step has not been applied");
     const { policy, tokenBudget, maxRunning } = this.#options;
+    const numMoves = this.#numJoins + this.#numPreemptions;
     while (this.#received.length > 0 && this.#running.length < maxRunning)
       this.#join(this.#received.shift()!);
     if (this.#running.length === 0 && this.#waiting.length === 0) return null;
     const collector = this.#collector;
-    const numPreemptions = this.#numPreemptions;
-    collector.begin(tokenBudget);
+    collector.begin(tokenBudget, this.#hasDeparture);
+    this.#hasDeparture = false;
     policy.build(collector);
     if (collector.chunks.length === 0) return null;
     const numTokens = tokenBudget - collector.remainingTokens;
     const { chunks } = collector;
-    // A preemption has made room after others may have looked for it: the next step can be another one.
-    const maxSteps = this.#numPreemptions === numPreemptions ? this.#repeatable(chunks) : 1;
+    // Whoever joined or was preempted may have made way for others that had looked before: the next step can be another one.
+    const isSettled = this.#numJoins + this.#numPreemptions === numMoves;
+    const maxSteps = isSettled ? this.#repeatable(chunks) : 1;
     this.#planInFlight = { index: this.#numSteps, chunks, numTokens, maxSteps };
     return this.#planInFlight;
   }
@@ -280,6 +278,11 @@ export class Scheduler {
     return { sequence, emitted: sampled, finishReason: null };
   }
 
+  /** Whether a sequence may not take KV before one of the other queue. */
+  #waitsFor(sequence: Sequence, other: Sequence): boolean {
+    return (this.#options.ordersIncoming ?? true) && comesBefore(other, sequence);
+  }
+
   /** Sequences that hold KV. */
   get #numHolding(): number {
     return this.#running.length + this.#parked.size;
@@ -288,11 +291,13 @@ export class Scheduler {
   #join(sequence: Sequence): void {
     this.#parked.delete(sequence);
     sequence.status = "running";
+    this.#numJoins++;
     this.#running.push(sequence);
   }
 
   /** Takes a sequence that holds KV out of the lists; its KV stays. */
   #leave(sequence: Sequence): void {
+    this.#hasDeparture = true;
     if (sequence.status === "running") removeFrom(this.#running, sequence);
     else if (this.#parked.delete(sequence) && sequence.status === "received")
       removeFrom(this.#received, sequence);
@@ -311,7 +316,7 @@ export class Scheduler {
     if (sequence === null || this.#running.length >= maxRunning || this.#numHolding >= 2 * maxRunning)
       return null;
     const incoming = this.#incoming.peek();
-    if (incoming !== null && comesBefore(incoming, sequence)) return null;
+    if (incoming !== null && this.#waitsFor(sequence, incoming)) return null;
     const numTokens = reservation === "maximum" ? sequence.maxComputedTokens : sequence.numKnownTokens;
     if (!this.#blocks.admit(sequence, numTokens, sequence.numKnownTokens - 1)) return null;
     this.#waiting.shift();

@@ -5,8 +5,11 @@ import type { ScheduledChunk } from "./step-plan.ts";
 /** What building a step needs from the scheduler that owns the sequences. */
 export interface StepResources {
   readonly running: readonly Sequence[];
+  readonly waiting: Iterable<Sequence>;
   /** Admits the first waiting sequence if batch, KV and reservation allow. */
   admitNext(reservation: KvReservation): Sequence | null;
+  /** Extends a sequence's blocks to its longest output if there is room without a preemption. */
+  reserve(sequence: Sequence): boolean;
   /**
    * Extends a sequence's blocks to `numTokens` positions, preempting sequences that come after it and for which
    * `isScheduled` is false. Returns false when that does not help, or when the sequence itself was preempted.
@@ -18,6 +21,7 @@ export interface StepResources {
 export class ChunkCollector implements StepBuilder {
   chunks: ScheduledChunk[] = [];
   remainingTokens = 0;
+  hasDeparture = false;
   readonly #resources: StepResources;
   /** Names the present step; a sequence that carries it is in the step already. */
   #mark = 0;
@@ -28,15 +32,20 @@ export class ChunkCollector implements StepBuilder {
   }
 
   /** Starts an empty step. */
-  begin(tokenBudget: number): void {
+  begin(tokenBudget: number, hasDeparture: boolean): void {
     this.chunks = [];
     this.remainingTokens = tokenBudget;
+    this.hasDeparture = hasDeparture;
     this.#mark++;
   }
 
   get running(): readonly Sequence[] {
     // A copy, because preemption removes members while a policy walks over them.
     return this.#resources.running.slice();
+  }
+
+  get waiting(): Iterable<Sequence> {
+    return this.#resources.waiting;
   }
 
   compute(sequence: Sequence, maxTokens: number): number {
@@ -50,6 +59,10 @@ export class ChunkCollector implements StepBuilder {
     const samples = numTokens === sequence.numUncomputedTokens;
     this.chunks.push({ sequence, slot: sequence.slot, start, numTokens, samples });
     return numTokens;
+  }
+
+  reserve(sequence: Sequence): boolean {
+    return sequence.status === "running" && this.#resources.reserve(sequence);
   }
 
   admitNext(maxTokens: number, reservation: KvReservation): number {

@@ -1,0 +1,24 @@
+import type { SchedulingPolicy } from "./policy.ts";
+
+/** What a scheduler decides with, and its limits. */
+export interface SchedulerOptions {
+  readonly policy: SchedulingPolicy;
+  /** The most tokens in one step: decodes and prefill chunks together. */
+  readonly tokenBudget: number;
+  /**
+   * The most sequences in one step (the maximum batch size). As many again may hold KV outside the steps: receiving it,
+   * ready to join, or waiting for their copy to be verified.
+   */
+  readonly maxRunning: number;
+  /** The most sequences that wait for KV, incoming ones included. */
+  readonly maxWaiting: number;
+  /** Tokens that end a sequence. */
+  readonly endOfGenerationTokens: ReadonlySet<number>;
+  /**
+   * Whether sequences that this worker computes and incoming ones wait in one order, so that neither overtakes the other: the
+   * default. Otherwise an incoming one takes room as soon as there is any.
+   */
+  readonly ordersIncoming?: boolean;
+  /** The most steps that one plan may stand for; 1, the default, for engines that run one step at a time. */
+  readonly maxStepsPerPlan?: number;
+}
