@@ -1,5 +1,5 @@
 import { readSync } from "node:fs";
-import { EngineError } from "../engine.ts";
+import { GgufError } from "./gguf-error.ts";
 
 /** The header grows with the vocabulary: 262,144 tokens with merges take about 16 MB. */
 const MAX_HEADER_BYTES = 256 << 20;
@@ -84,7 +84,7 @@ export class GgufReader {
   }
 
   fail(what: string): never {
-    throw new EngineError("bad_model", `${this.#path}: ${what}`);
+    throw new GgufError(`${this.#path}: ${what}`);
   }
 
   /** Says that the file ends before `needed` bytes, or before an unknown number when there is more to come. */

@@ -1,0 +1,95 @@
+import type { AcceleratorEntry } from "../entry.ts";
+import { derived, none, recalled, thirdParty, unknown, vendor } from "../figure.ts";
+
+/** Processors without external memory, scheduled by the compiler. */
+export const GROQ: readonly AcceleratorEntry[] = [
+  {
+    kind: "accelerator",
+    vendor: "NVIDIA and Groq",
+    processor: "lpu",
+    id: "groq3-lp30",
+    name: "Groq 3 LPU (LP30)",
+    aliases: ["lp30"],
+    status: "announced 2026-03, shipping in the second half of 2026",
+    revision: "2026-03-16",
+    memoryKind: "on-chip SRAM",
+    formFactor: "monolithic die near the reticle limit",
+    links: { scaleUp: "groq-c2c-lp30", host: "pcie5-x8" },
+    figures: {
+      "dense.bf16": unknown(),
+      "dense.fp8": derived(1200, "nv-lpx-blog", {
+        range: [1200, 1230],
+        note: "9.6 PFLOPS per tray of eight; 315 per rack implies 1,230",
+      }),
+      "dense.fp4": { ...none("sa-gtc26", "none before LP35"), confidence: "third-party" },
+      "memory.capacity": vendor(0.5, "nv-lpx-blog"),
+      "memory.bandwidth": vendor(150000, "nv-lpx-blog"),
+      "scaleUp.devices": vendor(256, "nv-lpx-blog"),
+      "scaleOut.bandwidth": unknown("through an FPGA; bandwidth not published"),
+      "scaleOut.latency": unknown(),
+      "host.bandwidth": thirdParty(32, "sa-gtc26", "FPGA to CPU over PCIe 5.0 x8"),
+      "power.tdp": unknown(),
+      "power.idle": unknown(),
+      "power.prefill": unknown(),
+      "power.decode": unknown(),
+      "power.transfer": unknown(),
+      "price.hour": unknown(),
+      "price.purchase": unknown(),
+    },
+    contradictions: [
+      {
+        topic: "2.5 TB/s per LPU",
+        figure: "scaleUp.bandwidth",
+        finding: "both directions at line rate of about 90 of 96 lanes; about 1.2 TB/s one way is usable",
+        sources: ["nv-lpx-blog", "sa-gtc26"],
+      },
+      {
+        topic: "a rack holds a trillion parameters",
+        figure: "memory.capacity",
+        finding:
+          "128 GB of SRAM per rack; the routed experts of Kimi-K2 in FP8 are 1,015 GB, 7.9 racks, and LP30 has no FP4",
+        sources: ["nv-lpx-blog", "arithmetic"],
+      },
+    ],
+  },
+  {
+    kind: "accelerator",
+    vendor: "Groq",
+    processor: "lpu",
+    id: "groq-tsp-v1",
+    name: "Groq TSP v1 (GroqChip1)",
+    aliases: ["groqchip1"],
+    status: "shipping since 2020",
+    revision: "2022",
+    memoryKind: "on-chip SRAM",
+    links: { scaleUp: "groq-c2c-tsp", host: "pcie4-x16" },
+    figures: {
+      "dense.bf16": { ...vendor(188, "isca22-notes", "FP16"), confidence: "third-party" },
+      "dense.int8": thirdParty(750, "isca22-notes", { range: [737, 820], note: "at 0.9 to 1 GHz" }),
+      "dense.fp8": none("isca20", "no FP8 path"),
+      "dense.fp4": none("isca20", "no FP4 path"),
+      "memory.capacity": vendor(0.2307, "isca22", "220 MiB"),
+      "memory.bandwidth": thirdParty(60473, "isca22-notes", "55 TiB/s"),
+      "scaleUp.devices": vendor(264, "isca22", "33 nodes of eight, three hops"),
+      "scaleOut.bandwidth": thirdParty(14, "isca22-notes", "global links per TSP beyond 264 TSPs"),
+      "scaleOut.latency": vendor(3, "isca22", "end to end in the largest system, upper bound"),
+      "host.bandwidth": recalled(thirdParty(32, "memory")),
+      "power.tdp": thirdParty(215, "isca22-notes", {
+        range: [185, 300],
+        note: "300 W at most, 185 W average",
+      }),
+      "power.idle": unknown(),
+      "power.prefill": unknown(),
+      "power.decode": thirdParty(185, "isca22-notes", "average"),
+      "power.transfer": unknown(),
+    },
+    contradictions: [
+      {
+        topic: "SRAM bandwidth",
+        figure: "memory.bandwidth",
+        finding: "55 TiB/s in the paper, 80 TB/s in marketing",
+        sources: ["isca22-notes"],
+      },
+    ],
+  },
+];
