@@ -1,4 +1,5 @@
-import type { RandomStream } from "../core/util/rng.ts";
+import type { RandomStream, Rng } from "../core/util/rng.ts";
+import type { WorkloadSource } from "../twin/workload/workload.ts";
 
 /** When requests start. */
 export type Arrivals =
@@ -7,10 +8,12 @@ export type Arrivals =
   /** Open loop: equal gaps. */
   | { readonly kind: "uniform"; readonly requestsPerSecond: number }
   /** Closed loop: this many requests at once; the next starts when one ends. */
-  | { readonly kind: "concurrency"; readonly numRequests: number };
+  | { readonly kind: "concurrency"; readonly numRequests: number }
+  /** Times, lengths and common prefixes of a workload, whose sessions wait for answers; `name` is for the report. */
+  | { readonly kind: "workload"; readonly name: string; open(rng: Rng): WorkloadSource };
 
 /** Arrivals that do not wait for answers. */
-export type OpenArrivals = Exclude<Arrivals, { readonly kind: "concurrency" }>;
+export type OpenArrivals = Extract<Arrivals, { readonly requestsPerSecond: number }>;
 
 /**
  * Times of arrivals in milliseconds after the start, ascending, without end. A Poisson process starts with a gap, equal gaps start

@@ -50,7 +50,7 @@ export function completionEndpoint(options: Pick<LoadOptions, "endpoint">): stri
 /** Finds out how words become tokens on this server, once. Throws `BenchError` when the server refuses a plain request. */
 export async function calibratePrompts(
   target: Target,
-  options: LoadOptions,
+  options: Pick<LoadOptions, "endpoint" | "temperature">,
   model: string,
 ): Promise<PromptCalibration> {
   const single = await findSingleTokenWords(target, model);
@@ -126,7 +126,7 @@ async function countTokens(
 /** Prompt tokens that the server counts for a prompt of so many different words, or null when it reports no usage. */
 async function measurePromptTokens(
   target: Target,
-  options: LoadOptions,
+  options: Pick<LoadOptions, "endpoint" | "temperature">,
   model: string,
   words: readonly string[],
   numWords: number,
@@ -140,7 +140,7 @@ async function measurePromptTokens(
   return typeof count === "number" && Number.isSafeInteger(count) && count > 0 ? count : null;
 }
 
-function describeRefusal(target: Target, options: LoadOptions, answer: JsonAnswer): string {
+function describeRefusal(target: Target, options: Pick<LoadOptions, "endpoint">, answer: JsonAnswer): string {
   const message = field(field(answer.body, "error"), "message");
   const reason = typeof message === "string" ? `: ${message.slice(0, 200)}` : "";
   const hint = answer.status === 401 ? "; set TWOFOLD_API_KEY to a key that it knows" : "";

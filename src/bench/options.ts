@@ -1,5 +1,5 @@
+import type { LengthDistribution } from "../core/util/length-distribution.ts";
 import type { Arrivals } from "./arrivals.ts";
-import type { LengthDistribution } from "./length-distribution.ts";
 
 /** Most requests of one run: each keeps a record of its times until the report is made. */
 export const MAX_REQUESTS = 500_000;

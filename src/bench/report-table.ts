@@ -32,6 +32,7 @@ export function renderReport(report: LoadReport): string {
 }
 
 function describeLoad({ load }: LoadReport): string {
+  if (load.workload !== null) return `workload ${load.workload}, seed ${load.seed}`;
   const rate = load.requestsPerSecond;
   const arrivals =
     rate === null ? `${load.concurrency} at once` : `${load.arrivals} ${format(rate)} requests/s`;

@@ -33,7 +33,9 @@ export const loadReportSchema = z.strictObject({
   isInterrupted: z.boolean(),
   target: z.strictObject({ url: z.string(), endpoint: z.enum(["completions", "chat"]), model: z.string() }),
   load: z.strictObject({
-    arrivals: z.enum(["poisson", "uniform", "concurrency"]),
+    arrivals: z.enum(["poisson", "uniform", "concurrency", "workload"]),
+    /** Name of the workload that was replayed; the lengths are its own then. */
+    workload: z.string().nullable(),
     requestsPerSecond: z.number().nullable(),
     concurrency: countSchema.nullable(),
     inputLengths: z.record(z.string(), z.unknown()),
@@ -181,13 +183,14 @@ export function makeReport(options: LoadOptions, result: LoadResult): LoadReport
 
 function describeLoad(options: LoadOptions): LoadReport["load"] {
   const { arrivals } = options;
-  const isClosed = arrivals.kind === "concurrency";
+  const isReplay = arrivals.kind === "workload";
   return {
     arrivals: arrivals.kind,
-    requestsPerSecond: isClosed ? null : arrivals.requestsPerSecond,
-    concurrency: isClosed ? arrivals.numRequests : null,
-    inputLengths: { ...options.inputLengths },
-    outputLengths: { ...options.outputLengths },
+    workload: isReplay ? arrivals.name : null,
+    requestsPerSecond: "requestsPerSecond" in arrivals ? arrivals.requestsPerSecond : null,
+    concurrency: arrivals.kind === "concurrency" ? arrivals.numRequests : null,
+    inputLengths: isReplay ? { kind: "workload" } : { ...options.inputLengths },
+    outputLengths: isReplay ? { kind: "workload" } : { ...options.outputLengths },
     sharedPrefixShare: options.sharedPrefixShare,
     ignoreEos: options.ignoreEos,
     temperature: options.temperature,

@@ -1,17 +1,20 @@
 import { setMaxListeners } from "node:events";
 import { Agent } from "undici";
+import { drawLength } from "../core/util/length-distribution.ts";
 import { Rng } from "../core/util/rng.ts";
+import type { WorkloadSource } from "../twin/workload/workload.ts";
 import { arrivalTimes, type OpenArrivals } from "./arrivals.ts";
 import { calibratePrompts, completionBody, completionEndpoint, findModel } from "./calibrate.ts";
 import type { BenchClock } from "./clock.ts";
 import { type CompletionRequest, callCompletion } from "./completion-call.ts";
 import { pathOf, type Target } from "./http-json.ts";
-import { drawLength } from "./length-distribution.ts";
 import type { LoadOptions } from "./options.ts";
-import { PromptMaker } from "./prompts.ts";
+import { type PromptCalibration, PromptMaker } from "./prompts.ts";
 import { type RequestRecord, type ResponseTrace, toRecord } from "./record.ts";
+import { replay } from "./replay.ts";
 import { type LoadReport, makeReport } from "./report.ts";
 import { MAX_RECORDED_GAPS, Reservoir } from "./reservoir.ts";
+import { WorkloadPromptMaker } from "./workload-prompts.ts";
 
 /** How far a run is. */
 export interface LoadProgress {
@@ -30,6 +33,8 @@ export interface LoadEnvironment {
   readonly signal: AbortSignal;
   readonly startedAt: Date;
   onProgress?(progress: LoadProgress): void;
+  /** Called with every measured request when it has ended. `startMs` is the start of the run on the same clock. */
+  onRecord?(record: RequestRecord, trace: ResponseTrace, startMs: number): void;
 }
 
 /** Arrivals that are due at once before input and output get a turn. */
@@ -79,6 +84,7 @@ class LoadRun {
   readonly #records: RequestRecord[] = [];
   readonly #inFlight = new Set<Promise<void>>();
   #phase: LoadProgress["phase"] = "calibrating";
+  #startMs = 0;
   #numScheduled = 0;
   #numDropped = 0;
   #numFailed = 0;
@@ -98,6 +104,18 @@ class LoadRun {
   }
 
   async run(): Promise<LoadReport> {
+    const { arrivals } = this.#options;
+    if (arrivals.kind !== "workload") return await this.#measure(null);
+    // Opened before anything is sent: a file that cannot be read shall not cost a calibration.
+    const source = arrivals.open(this.#rng);
+    try {
+      return await this.#measure(source);
+    } finally {
+      source.close?.();
+    }
+  }
+
+  async #measure(source: WorkloadSource | null): Promise<LoadReport> {
     const options = this.#options;
     const { clock, signal, startedAt } = this.#environment;
     this.#enter("calibrating");
@@ -114,10 +132,12 @@ class LoadRun {
     await this.#warmUp(this.#preparer("warmup", model, makePrompts("warmup")));
     this.#enter("measuring");
     const startMs = clock.nowMs();
+    this.#startMs = startMs;
     const prepare = this.#preparer("run", model, makePrompts("run"));
     const { arrivals } = options;
-    if (arrivals.kind === "concurrency") await this.#runClosed(arrivals.numRequests, startMs, prepare);
-    else await this.#runOpen(arrivals, startMs, prepare);
+    if (source !== null) await this.#runReplay(source, startMs, model, calibration);
+    else if (arrivals.kind === "concurrency") await this.#runClosed(arrivals.numRequests, startMs, prepare);
+    else if (arrivals.kind !== "workload") await this.#runOpen(arrivals, startMs, prepare);
     this.#enter("finishing");
     await Promise.all(this.#inFlight);
     const endMs = this.#records.reduce((latest, record) => Math.max(latest, record.endMs), startMs);
@@ -140,27 +160,29 @@ class LoadRun {
     const options = this.#options;
     const inputs = this.#rng.stream(`${name}/input-lengths`);
     const outputs = this.#rng.stream(`${name}/output-lengths`);
-    const path = pathOf(this.#target, completionEndpoint(options));
     return () => {
       const outputTokens = drawLength(options.outputLengths, outputs);
-      const prompt = prompts.make(drawLength(options.inputLengths, inputs));
-      const body = JSON.stringify({
-        ...completionBody(options, model, prompt),
-        max_tokens: outputTokens,
-        ...(options.ignoreEos ? { ignore_eos: true, min_tokens: outputTokens } : {}),
-        stream: true,
-        stream_options: { include_usage: true },
-      });
-      const { origin } = this.#target.baseUrl;
-      const request = {
-        origin,
-        path,
-        headers: this.#target.headers,
-        body,
-        timeoutMs: options.requestTimeoutMs,
-      };
-      return { request, outputTokens };
+      return this.#prepare(model, prompts.make(drawLength(options.inputLengths, inputs)), outputTokens);
     };
+  }
+
+  #prepare(model: string, prompt: string, outputTokens: number): Prepared {
+    const options = this.#options;
+    const body = JSON.stringify({
+      ...completionBody(options, model, prompt),
+      max_tokens: outputTokens,
+      ...(options.ignoreEos ? { ignore_eos: true, min_tokens: outputTokens } : {}),
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    const request = {
+      origin: this.#target.baseUrl.origin,
+      path: pathOf(this.#target, completionEndpoint(options)),
+      headers: this.#target.headers,
+      body,
+      timeoutMs: options.requestTimeoutMs,
+    };
+    return { request, outputTokens };
   }
 
   async #warmUp(prepare: () => Prepared): Promise<void> {
@@ -209,6 +231,30 @@ class LoadRun {
     await Promise.all(Array.from({ length: numLanes }, lane));
   }
 
+  /** Sends the requests of a workload. Sessions wait for their requests, also for those that fail or are dropped. */
+  async #runReplay(
+    source: WorkloadSource,
+    startMs: number,
+    model: string,
+    calibration: PromptCalibration,
+  ): Promise<void> {
+    const { clock, signal } = this.#environment;
+    const prompts = new WorkloadPromptMaker(calibration, this.#rng);
+    await replay(source, startMs, {
+      clock,
+      signal,
+      isOver: (offsetMs) => this.#isOver(offsetMs),
+      send: (request, scheduledMs) => {
+        this.#numScheduled++;
+        if (this.#inFlight.size >= this.#options.maxInFlight) {
+          this.#numDropped++;
+          return null;
+        }
+        return this.#send(this.#prepare(model, prompts.make(request), request.outputTokens), scheduledMs);
+      },
+    });
+  }
+
   #isOver(elapsedMs: number): boolean {
     const { numRequests, durationMs } = this.#options;
     const isLate = durationMs !== null && elapsedMs >= durationMs;
@@ -221,7 +267,9 @@ class LoadRun {
     const call = callCompletion(this.#target.dispatcher, prepared.request, clock, signal);
     const finished = call.then((trace) => {
       this.#inFlight.delete(finished);
-      this.#record(toRecord(scheduledMs ?? trace.sentMs, prepared.outputTokens, trace), trace);
+      const record = toRecord(scheduledMs ?? trace.sentMs, prepared.outputTokens, trace);
+      this.#record(record, trace);
+      this.#environment.onRecord?.(record, trace, this.#startMs);
       this.#report();
     });
     this.#inFlight.add(finished);

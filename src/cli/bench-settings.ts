@@ -1,6 +1,5 @@
 import { z } from "zod";
 import type { Arrivals } from "../bench/arrivals.ts";
-import { type LengthDistribution, parseLengths } from "../bench/length-distribution.ts";
 import {
   type LoadOptions,
   MAX_DURATION_MS,
@@ -8,7 +7,10 @@ import {
   MAX_RATE,
   MAX_REQUESTS,
 } from "../bench/options.ts";
+import { type LengthDistribution, parseLengths } from "../core/util/length-distribution.ts";
 import { ConfigError, show } from "../protocol/config-error.ts";
+import { WORKLOAD_FORMATS, type WorkloadFormat } from "../twin/workload/detect-format.ts";
+import { readBenchWorkload } from "./bench-workload.ts";
 import { type GivenValue, readSettings, type Setting } from "./settings.ts";
 
 /** Text of a distribution of lengths, read. */
@@ -47,10 +49,28 @@ export const BENCH_SETTINGS: readonly Setting[] = [
     "closed loop: requests in flight (instead of --rate)",
   ),
   row(
+    "workload",
+    "--workload <file>",
+    z.string().min(1).max(4096),
+    "replay a trace, or the workload section of a YAML file (instead of --rate)",
+  ),
+  row(
+    "workloadFormat",
+    "--workload-format <name>",
+    z.enum(WORKLOAD_FORMATS),
+    "format of the trace (default: told by its content)",
+  ),
+  row(
+    "timeScale",
+    "--time-scale <factor>",
+    z.number().min(1e-6).max(1e6),
+    "workload: factor on all its times; 0.5 is twice as fast (default: 1)",
+  ),
+  row(
     "requests",
     "--requests <n>",
     z.int().min(1).max(MAX_REQUESTS),
-    "stop after this many (default: 100, or none with --duration)",
+    "stop after this many (default: 100, or none with --duration or --workload)",
   ),
   row(
     "duration",
@@ -137,8 +157,10 @@ export function loadBenchOptions(
 ): LoadOptions {
   const given = readSettings(BENCH_SETTINGS, flags, env);
   const read = <T>(key: string, fallback: T): T => (given.get(key)?.value as T | undefined) ?? fallback;
-  const arrivals = chooseArrivals(given);
+  const workload = given.get("workload");
+  const arrivals = workload === undefined ? chooseArrivals(given) : chooseWorkload(workload, given);
   const durationSeconds = read<number | null>("duration", null);
+  const isEnded = durationSeconds !== null || workload !== undefined;
   const maxInFlight = arrivals.kind === "concurrency" ? arrivals.numRequests : read("maxInFlight", 1000);
   return {
     url: parseTarget(url),
@@ -146,7 +168,7 @@ export function loadBenchOptions(
     model: read<string | null>("model", null),
     apiKey: read<string | null>("apiKey", null),
     arrivals,
-    numRequests: read("requests", durationSeconds === null ? 100 : MAX_REQUESTS),
+    numRequests: read("requests", isEnded ? MAX_REQUESTS : 100),
     durationMs: durationSeconds === null ? null : durationSeconds * 1000,
     inputLengths: read<LengthDistribution>("isl", { kind: "fixed", tokens: 512 }),
     outputLengths: read<LengthDistribution>("osl", { kind: "fixed", tokens: 64 }),
@@ -165,7 +187,29 @@ export function loadBenchOptions(
   };
 }
 
+/** Settings that say what a workload says itself. */
+const NOT_WITH_WORKLOAD = ["rate", "concurrency", "arrivals", "isl", "osl", "sharedPrefix"] as const;
+
+function chooseWorkload(workload: GivenValue, given: ReadonlyMap<string, GivenValue>): Arrivals {
+  for (const key of NOT_WITH_WORKLOAD) {
+    const other = given.get(key);
+    if (other === undefined) continue;
+    const message = `a workload has its own arrivals and lengths; leave out ${other.origin}`;
+    throw new ConfigError([{ origin: `${other.origin} and ${workload.origin}`, message }]);
+  }
+  return readBenchWorkload(workload.value as string, workload.origin, {
+    format: (given.get("workloadFormat")?.value as WorkloadFormat | undefined) ?? null,
+    timeScale: (given.get("timeScale")?.value as number | undefined) ?? 1,
+    isEnded: given.has("requests") || given.has("duration"),
+  });
+}
+
 function chooseArrivals(given: ReadonlyMap<string, GivenValue>): Arrivals {
+  for (const key of ["workloadFormat", "timeScale"]) {
+    const origin = given.get(key)?.origin;
+    if (origin === undefined) continue;
+    throw new ConfigError([{ origin, message: "is for a workload; give --workload FILE with it" }]);
+  }
   const rate = given.get("rate");
   const concurrency = given.get("concurrency");
   const kind = given.get("arrivals");
@@ -181,7 +225,8 @@ function chooseArrivals(given: ReadonlyMap<string, GivenValue>): Arrivals {
     return { kind: "concurrency", numRequests: concurrency.value as number };
   }
   if (rate === undefined) {
-    const message = "is missing; give --rate N for an open loop or --concurrency N for a closed one";
+    const message =
+      "is missing; give --rate N for an open loop, --concurrency N for a closed one, or --workload FILE";
     throw new ConfigError([{ origin: "--rate", message }]);
   }
   const isUniform = kind?.value === "uniform";

@@ -1,6 +1,7 @@
-import { afterEach, expect, test } from "vitest";
+import { afterAll, afterEach, describe, expect, it, test } from "vitest";
 import { BenchServer, fullStream } from "../../test/support/bench-server.ts";
 import { FakeIo } from "../../test/support/cli-io.ts";
+import { TempFiles } from "../../test/support/temp-files.ts";
 import { loadReportSchema } from "../bench/report.ts";
 import { loadBenchOptions } from "./bench-settings.ts";
 import { runCli } from "./program.ts";
@@ -66,7 +67,10 @@ test("every flag reaches the run, and what is not given has its default", () => 
 });
 
 test.each([
-  [[URL_TEXT], "--rate: is missing; give --rate N for an open loop or --concurrency N for a closed one"],
+  [
+    [URL_TEXT],
+    "--rate: is missing; give --rate N for an open loop, --concurrency N for a closed one, or --workload FILE",
+  ],
   [[URL_TEXT, "--rate", "1", "--concurrency", "2"], "--rate and --concurrency: an open loop has a rate"],
   [
     [URL_TEXT, "--concurrency", "2", "--arrivals", "uniform"],
@@ -152,4 +156,82 @@ test("a server that cannot be reached is one line and exit code 1", async () => 
   const io = new FakeIo();
   expect(await runCli(["bench", "http://127.0.0.1:9", "--rate", "1"], io, nothing)).toBe(1);
   expect(io.errText).toMatch(/^twofold: cannot reach http:\/\/127\.0\.0\.1:9: .*is the server running\?\n$/);
+});
+
+describe("--workload", () => {
+  const files = new TempFiles();
+  afterAll(() => files.remove());
+  const trace = [0, 20, 40].map((timestamp) =>
+    JSON.stringify({ timestamp, input_length: 30, output_length: 4, hash_ids: [1] }),
+  );
+
+  it("replays a trace, scaled, to its end", async () => {
+    const { server, url } = await startServer((body) => fullStream(Number(body.max_tokens)));
+    const path = files.write("trace.jsonl", trace.join("\n"));
+    const io = new FakeIo();
+    const args = ["bench", url, "--workload", path, "--time-scale", "0.01", "--warmup", "0", "--json"];
+    expect(await runCli(args, io, nothing)).toBe(0);
+    const report = loadReportSchema.parse(JSON.parse(io.outText));
+    expect(report.load).toMatchObject({ arrivals: "workload", workload: "trace.jsonl" });
+    expect(report.tokens).toMatchObject({ output: 12, requestedOutput: 12 });
+    expect(new Set(server.bodies.map((body) => String(body.prompt))).size).toBe(1);
+  });
+
+  it("replays the section of a scenario, whose paths count from its folder", async () => {
+    const { url } = await startServer((body) => fullStream(Number(body.max_tokens)));
+    files.write("data/trace.jsonl", trace.join("\n"));
+    const text = "workload:\n  kind: trace\n  path: trace.jsonl\n  timeScale: 0.01\n";
+    const path = files.write("data/scenario.yaml", text);
+    const io = new FakeIo();
+    expect(
+      await runCli(["bench", url, "--workload", path, "--requests", "2", "--warmup", "0"], io, nothing),
+    ).toBe(0);
+    expect(io.outText).toContain("workload scenario.yaml, seed 1");
+    expect(io.outText).toContain("2 completed of 2");
+  });
+
+  it.each([
+    [
+      "trace.jsonl",
+      "",
+      ["--rate", "1"],
+      2,
+      "--rate and --workload: a workload has its own arrivals and lengths",
+    ],
+    ["trace.jsonl", "", ["--osl", "1"], 2, "--osl and --workload: a workload has its own"],
+    [
+      "l.csv",
+      "num_prefill_tokens,num_decode_tokens\n1,2\n",
+      [],
+      2,
+      "has no times; name it in a YAML section",
+    ],
+    ["w.yaml", "kind: trace\npth: x\n", [], 2, 'w.yaml:2:1: unknown key "pth"'],
+    [
+      "endless.yaml",
+      "{ kind: requests, inputTokens: 1, outputTokens: 1, concurrency: 1 }",
+      [],
+      2,
+      "describes requests without end; give --requests or --duration",
+    ],
+    ["bad.jsonl", "hello\n", [], 1, "bad.jsonl: is in no known format"],
+    ["bad.jsonl", "hello\n", ["--workload-format", "mooncake"], 1, "bad.jsonl:1: is not JSON"],
+  ])("%s is refused: %#", async (name, text, more, exitCode, message) => {
+    const path = files.write(`refused/${name}`, text);
+    const io = new FakeIo();
+    expect(await runCli(["bench", URL_TEXT, "--workload", path, ...more], io, nothing)).toBe(exitCode);
+    expect(io.errText).toContain(message);
+    expect(
+      io.errText
+        .trimEnd()
+        .split("\n")
+        .filter((line) => !line.startsWith("twofold: ")),
+    ).toEqual([]);
+  });
+
+  it("is what its other flags need", async () => {
+    const io = new FakeIo();
+    expect(await runCli(["bench", URL_TEXT, "--rate", "1", "--time-scale", "2"], io, nothing)).toBe(2);
+    expect(io.errText).toContain("--time-scale: is for a workload; give --workload FILE with it");
+  });
 });
