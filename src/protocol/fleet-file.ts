@@ -1,27 +1,15 @@
 import { createHash } from "node:crypto";
-import { isMap, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
 import type { WorkerRole } from "../core/request.ts";
-import {
-  ConfigError,
-  type ConfigPath,
-  type ConfigProblem,
-  configPath,
-  describeIssue,
-  formatPath,
-  type Origin,
-  valueAt,
-} from "./config-error.ts";
+import { ConfigError, type ConfigPath, type ConfigProblem, type Origin } from "./config-error.ts";
 import { defaultKvTokens, fleetFileSchema } from "./fleet-schema.ts";
 import { findConflicts } from "./serve-conflicts.ts";
+import { readYaml, toProblems } from "./yaml-document.ts";
 
 export { fleetFileSchema } from "./fleet-schema.ts";
 
 /** Longest fleet file, in UTF-16 units. */
 export const MAX_FLEET_FILE_LENGTH = 1024 * 1024;
-
-/** Most times that YAML aliases may multiply the document's nodes. */
-const MAX_ALIAS_COUNT = 64;
 
 /** What a fleet file may say: every key optional, no defaults filled in. */
 export type FleetFileValues = z.input<typeof fleetFileSchema>;
@@ -81,70 +69,13 @@ const DEFAULT_WORKERS: readonly LocalWorkers[] = [
  * and environment have had their say. `fileName` is for messages. Throws {@link ConfigError} with line and column.
  */
 export function parseFleetFile(text: string, fileName: string): FleetFile {
-  if (text.length > MAX_FLEET_FILE_LENGTH) {
-    const message = `is longer than ${MAX_FLEET_FILE_LENGTH} characters; a fleet file is not`;
-    throw new ConfigError([{ origin: fileName, message }]);
-  }
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
-  const at = (offset: number): Origin => {
-    const { line, col } = lineCounter.linePos(offset);
-    return `${fileName}:${line}:${col}`;
-  };
-  if (document.errors.length > 0) {
-    throw new ConfigError(
-      document.errors.map((error) => ({ origin: at(error.pos[0]), message: error.message })),
-    );
-  }
-  const locate = (path: ConfigPath): Origin => {
-    const offset = offsetOf(document, path);
-    return offset === null ? fileName : at(offset);
-  };
-  let data: unknown;
-  try {
-    data = document.toJS({ maxAliasCount: MAX_ALIAS_COUNT }) ?? {};
-  } catch (error) {
-    const message = error instanceof Error ? error.message : "cannot be read";
-    throw new ConfigError([{ origin: fileName, message }], { cause: error });
-  }
-  const result = fleetFileSchema.safeParse(data);
-  if (!result.success) throw new ConfigError(toProblems(result.error, data, locate));
-  return { values: data as FleetFileValues, locate };
-}
-
-/** Every issue of a failed parse as a problem that knows its place. */
-function toProblems(error: z.ZodError, data: unknown, locate: (path: ConfigPath) => Origin): ConfigProblem[] {
-  return error.issues.map((issue) => {
-    const path = configPath(issue.path);
-    const firstUnknown = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
-    const description = describeIssue(issue, fleetFileSchema, valueAt(data, path));
-    const subject = formatPath(path);
-    return {
-      origin: locate([...path, ...firstUnknown]),
-      message: subject === "" ? description : `${subject}: ${description}`,
-    };
+  const { data, locate } = readYaml(text, fileName, {
+    what: "a fleet file",
+    maxLength: MAX_FLEET_FILE_LENGTH,
   });
-}
-
-/** Offset of the key of the pair at `path`, or of the closest parent that stands in the document. */
-function offsetOf(document: ReturnType<typeof parseDocument>, path: ConfigPath): number | null {
-  for (let length = path.length; length > 0; length--) {
-    const last = path[length - 1]!;
-    const parent = document.getIn(path.slice(0, length - 1), true) ?? document.contents;
-    if (isMap(parent)) {
-      const pair = parent.items.find((item) => String(item.key) === String(last));
-      const range = rangeOf(pair?.key);
-      if (range !== null) return range;
-    }
-    const range = rangeOf(document.getIn(path.slice(0, length), true));
-    if (range !== null) return range;
-  }
-  return null;
-}
-
-function rangeOf(node: unknown): number | null {
-  if (typeof node !== "object" || node === null || !("range" in node)) return null;
-  return Array.isArray(node.range) && typeof node.range[0] === "number" ? node.range[0] : null;
+  const result = fleetFileSchema.safeParse(data);
+  if (!result.success) throw new ConfigError(toProblems(result.error, fleetFileSchema, data, locate));
+  return { values: data as FleetFileValues, locate };
 }
 
 /**
@@ -157,7 +88,7 @@ export function resolveServeConfig(
   env: Readonly<Record<string, string | undefined>>,
 ): ServeConfig {
   const result = fleetFileSchema.safeParse(values);
-  if (!result.success) throw new ConfigError(toProblems(result.error, values, originOf));
+  if (!result.success) throw new ConfigError(toProblems(result.error, fleetFileSchema, values, originOf));
   const { model, workers, gateway, ...rest } = result.data;
   const problems: ConfigProblem[] = [];
   const keys = gateway.keys.map((key, index): ApiKeyHash => {

@@ -66,6 +66,8 @@ export const workerConfigSchema = z.strictObject({
   /** Whether KV may travel unencrypted to and from other machines. */
   allowPlaintext: z.boolean().default(false),
   stub: stubSchema.prefault({}),
+  /** File for what the engine does and how long it takes; see `step-log.ts`. Absent: nothing is written. */
+  stepLog: z.string().min(1).max(4096).optional(),
 });
 
 export type WorkerConfigValues = z.input<typeof workerConfigSchema>;

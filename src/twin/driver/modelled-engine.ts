@@ -1,0 +1,178 @@
+import { emptyStepTime, type PerfModel, type StepTime } from "../../core/perf/perf-model.ts";
+import { StepLoad } from "../../core/perf/step-load.ts";
+import { isDecoding } from "../../core/scheduler/policy.ts";
+import type { SampledToken, StepPlan, StepResult } from "../../core/scheduler/step-plan.ts";
+import { assert } from "../../core/util/assert.ts";
+import { ANY_TOKEN, END_TOKEN, trackOf } from "./twin-request.ts";
+
+const ANY: SampledToken = { token: ANY_TOKEN };
+const END: SampledToken = { token: END_TOKEN };
+
+/** Runs of equal tokens by length, made once. */
+const RUNS: Array<readonly SampledToken[]> = [[]];
+function runOf(length: number): readonly SampledToken[] {
+  while (RUNS.length <= length) RUNS.push(Array<SampledToken>(RUNS.length).fill(ANY));
+  return RUNS[length]!;
+}
+
+/**
+ * An engine that takes the time that a perf model says, and draws tokens that mean nothing but knows when each output ends.
+ * One plan at a time, as the worker loop hands them out; a plan that stands for several steps runs as a row of them.
+ */
+export class ModelledEngine {
+  readonly perf: PerfModel;
+  /** Steps take this many times as long: a slow part. Holds for plans that begin from now on. */
+  slowFactor = 1;
+  /** What the row's first step computes. */
+  readonly load = new StepLoad();
+  readonly time: StepTime = emptyStepTime();
+  #plan: StepPlan | null = null;
+  #startMs = 0;
+  /** When what holds the engine beside steps is over. */
+  #freeAtMs = 0;
+  /** Ends of the row's steps; the row has `numSteps` of them. */
+  #endsMs = new Float64Array(64);
+  #deviceMs = new Float64Array(64);
+  #numSteps = 0;
+  /** Steps of the row whose end has been reported to the loop. */
+  #numReported = 0;
+
+  constructor(perf: PerfModel) {
+    this.perf = perf;
+  }
+
+  get plan(): StepPlan | null {
+    return this.#plan;
+  }
+
+  get numSteps(): number {
+    return this.#numSteps;
+  }
+
+  get numReported(): number {
+    return this.#numReported;
+  }
+
+  /** When the row ends, the last step's end included. */
+  get endMs(): number {
+    return this.#endsMs[this.#numSteps - 1]!;
+  }
+
+  stepEndMs(step: number): number {
+    return this.#endsMs[step]!;
+  }
+
+  /** Starts a plan and prices the whole row. */
+  begin(plan: StepPlan, nowMs: number): void {
+    assert(this.#plan === null, "the engine is busy");
+    this.#plan = plan;
+    const startMs = Math.max(nowMs, this.#freeAtMs);
+    this.#startMs = startMs;
+    this.#numReported = 0;
+    const numSteps = this.#fill(plan);
+    if (numSteps > this.#endsMs.length) {
+      this.#endsMs = new Float64Array(2 * numSteps);
+      this.#deviceMs = new Float64Array(2 * numSteps);
+    }
+    let endMs = startMs;
+    for (let step = 0; step < numSteps; step++) {
+      if (step > 0) this.load.advanceDecodes();
+      this.perf.stepTime(this.load, this.time);
+      endMs += (this.time.deviceMs + this.time.hostMs) * this.slowFactor;
+      this.#endsMs[step] = endMs;
+      this.#deviceMs[step] = this.time.deviceMs * this.slowFactor;
+    }
+    this.#numSteps = numSteps;
+    // The load describes the first step again, for whoever walks the row when its steps are over.
+    this.load.decodeContextTokens -= (numSteps - 1) * this.load.numDecodes;
+    this.load.maxDecodeContextTokens -= numSteps - 1;
+  }
+
+  /** Takes the engine for other work, after the step in flight and what was asked for earlier. Returns when that is over. */
+  hold(nowMs: number, durationMs: number): number {
+    const startMs = Math.max(nowMs, this.#freeAtMs, this.#plan === null ? 0 : this.endMs);
+    this.#freeAtMs = startMs + durationMs;
+    return this.#freeAtMs;
+  }
+
+  /** Start of the row's step with this index. */
+  stepStartMs(step: number): number {
+    return step === 0 ? this.#startMs : this.#endsMs[step - 1]!;
+  }
+
+  /** Shows an observer the steps [from, to) of the row. They must be walked in order, each once. */
+  walk(from: number, to: number, visit: (startMs: number, endMs: number) => void): void {
+    for (let step = from; step < to; step++) {
+      const startMs = this.stepStartMs(step);
+      const endMs = this.#endsMs[step]!;
+      this.time.deviceMs = this.#deviceMs[step]!;
+      this.time.hostMs = endMs - startMs - this.time.deviceMs;
+      visit(startMs, endMs);
+      this.load.advanceDecodes();
+    }
+  }
+
+  /** Describes the plan's first step, and returns how many steps run before an output ends. */
+  #fill(plan: StepPlan): number {
+    const { load } = this;
+    load.clear();
+    let numSteps = plan.maxSteps;
+    for (const { sequence, start, numTokens, samples } of plan.chunks) {
+      const track = trackOf(sequence.request);
+      if (!isDecoding(sequence)) {
+        load.addPrefill(start, numTokens, samples);
+        if (Number.isNaN(track.firstStepMs)) track.firstStepMs = this.#startMs;
+      } else {
+        load.addDecode(start + 1);
+        const left = track.workload.outputTokens - sequence.numOutputTokens;
+        if (left < numSteps) numSteps = left;
+      }
+    }
+    return Math.max(1, numSteps);
+  }
+
+  /** Steps of the row that have ended by `nowMs` and are not the row's last: what the loop has to hear before any input. */
+  endedBy(nowMs: number): number {
+    let ended = this.#numReported;
+    while (ended < this.#numSteps - 1 && this.#endsMs[ended]! <= nowMs) ended++;
+    return ended - this.#numReported;
+  }
+
+  /** The tokens of `count` steps, which count as reported from here on. */
+  report(count: number): readonly SampledToken[] {
+    this.#numReported += count;
+    return runOf(count);
+  }
+
+  /** Cuts the row short after the step in flight: something has arrived that the scheduler has to see. */
+  cutRow(): boolean {
+    const numSteps = this.#numReported + 1;
+    if (numSteps >= this.#numSteps) return false;
+    this.#numSteps = numSteps;
+    return true;
+  }
+
+  /** Drops the plan without a result. */
+  abort(): void {
+    this.#plan = null;
+  }
+
+  /** Ends the row: the result of its last step. */
+  finish(): StepResult {
+    const plan = this.#plan;
+    assert(plan !== null, "the engine is idle");
+    this.#plan = null;
+    const samples: Array<SampledToken | null> = [];
+    for (const { sequence, samples: draws } of plan.chunks) {
+      if (!draws) samples.push(null);
+      else samples.push(this.#isLast(sequence) ? END : ANY);
+    }
+    return { kind: "done", samples };
+  }
+
+  /** Whether the token drawn now ends the output. When policies know its length, they end it themselves. */
+  #isLast(sequence: StepPlan["chunks"][number]["sequence"]): boolean {
+    const { request, numOutputTokens } = sequence;
+    return !request.ignoreEndOfGeneration && numOutputTokens + 1 >= trackOf(request).workload.outputTokens;
+  }
+}

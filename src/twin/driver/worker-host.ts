@@ -1,0 +1,393 @@
+import type { Dispatcher } from "../../core/dispatch/dispatcher.ts";
+import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { Request, RequestId, WorkerId } from "../../core/request.ts";
+import { assertNever } from "../../core/util/assert.ts";
+import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { TwinObserver } from "../observer.ts";
+import type { TwinFault, TwinSpec } from "../twin-spec.ts";
+import type { EventHeap } from "./event-heap.ts";
+import { KvTransfers } from "./kv-transfers.ts";
+import type { RequestTracks } from "./request-tracks.ts";
+import type { TraceHash } from "./trace-hash.ts";
+import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
+import { TwinWorker } from "./twin-worker.ts";
+
+/** What the host of the workers shares with the rest of a run. */
+export interface HostContext {
+  readonly spec: TwinSpec;
+  readonly observer: TwinObserver;
+  readonly clock: VirtualClock;
+  readonly heap: EventHeap<TwinEvent>;
+  readonly hash: TraceHash;
+  readonly tracks: RequestTracks;
+  readonly dispatcher: Dispatcher;
+  /** Carries out what the dispatcher wants after it has been told something. */
+  readonly pumpDispatcher: () => void;
+}
+
+/**
+ * The simulated workers of a run: carries out what the production worker loops want, on modelled engines and links, and brings
+ * faults upon them.
+ */
+export class WorkerHost {
+  readonly #context: HostContext;
+  readonly #spec: TwinSpec;
+  readonly #observer: TwinObserver;
+  readonly #clock: VirtualClock;
+  readonly #heap: EventHeap<TwinEvent>;
+  readonly #hash: TraceHash;
+  readonly #tracks: RequestTracks;
+  readonly #dispatcher: Dispatcher;
+  readonly #transfers: KvTransfers;
+  /** By place in the specification; a restarted worker takes the place of the one that died. */
+  readonly #workers: TwinWorker[];
+  readonly #byId = new Map<WorkerId, TwinWorker>();
+
+  constructor(context: HostContext) {
+    this.#context = context;
+    this.#spec = context.spec;
+    this.#observer = context.observer;
+    this.#clock = context.clock;
+    this.#heap = context.heap;
+    this.#hash = context.hash;
+    this.#tracks = context.tracks;
+    this.#dispatcher = context.dispatcher;
+    const { spec } = context;
+    this.#transfers = new KvTransfers(spec.network, spec.oneConnectionPerRequest ?? false);
+    this.#workers = spec.workers.map(({ id }, index) => this.#makeWorker(index, id));
+    spec.workers.forEach(({ startUpMs }, index) => {
+      this.#heap.push({ kind: "ready", atMs: startUpMs, rank: RANK.ready, index });
+    });
+    for (const fault of spec.faults) {
+      this.#heap.push({ kind: "fault", atMs: fault.atMs, rank: RANK.fault, fault });
+    }
+  }
+
+  #makeWorker(index: number, id: WorkerId): TwinWorker {
+    return new TwinWorker(this.#spec.workers[index]!, { id, index, run: this.#spec });
+  }
+
+  get #nowMs(): number {
+    return this.#clock.nowMs;
+  }
+
+  /** When the next KV transfer may end. */
+  get nextTransferEndMs(): number {
+    return this.#transfers.nextEndMs;
+  }
+
+  handle(event: WorkerTwinEvent): void {
+    switch (event.kind) {
+      case "step-end":
+        if (event.worker.rowVersion === event.version) this.#stepEnded(event.worker);
+        return;
+      case "message":
+        if (!event.worker.isAlive) return;
+        this.#before(event.worker);
+        event.worker.loop.receive(event.from, event.message, this.#nowMs);
+        this.#pump(event.worker);
+        return;
+      case "peer-lost":
+        if (!event.worker.isAlive) return;
+        this.#before(event.worker);
+        event.worker.loop.peerLost(event.peer, this.#nowMs);
+        this.#pump(event.worker);
+        return;
+      case "exported":
+        if (event.transfer.from.isAlive && event.transfer.to.isAlive)
+          this.#transfers.push(event.transfer, this.#nowMs);
+        return;
+      case "installed":
+        this.#installed(event.worker, event.id, event.end);
+        return;
+      case "wake":
+        if (event.worker.wakeAtMs === event.atMs) this.#wake(event.worker);
+        return;
+      case "ready":
+        this.#ready(event.index);
+        return;
+      case "fault":
+        this.#fault(event.fault);
+        return;
+      default:
+        assertNever(event);
+    }
+  }
+
+  submit(id: WorkerId, request: Request, task: WorkerTask): void {
+    const worker = this.#byId.get(id);
+    if (worker === undefined) return;
+    this.#before(worker);
+    if (worker.spec.plansAhead === true && worker.engine.plan !== null) worker.held.push({ request, task });
+    else this.#submitNow(worker, request, task);
+  }
+
+  #submitNow(worker: TwinWorker, request: Request, task: WorkerTask): void {
+    this.#before(worker);
+    const outcome = worker.loop.submit(request, task, this.#nowMs);
+    if (outcome !== "added")
+      this.#dispatcher.attemptFailed(
+        request.id,
+        request.epoch,
+        outcome === "too_long" ? "too_long" : "queue_full",
+      );
+    this.#pump(worker);
+  }
+
+  cancel(id: WorkerId, requestId: RequestId, epoch: number): void {
+    const worker = this.#byId.get(id);
+    if (worker === undefined) return;
+    const held = worker.held.findIndex(({ request }) => request.id === requestId && request.epoch === epoch);
+    if (held >= 0) worker.held.splice(held, 1);
+    this.#before(worker);
+    worker.loop.cancel(requestId, epoch, this.#nowMs);
+    this.#pump(worker);
+  }
+
+  /** Brings a worker up to now before anything is put in: steps of its row that are over, and an end of the row after this one. */
+  #before(worker: TwinWorker): void {
+    const { engine } = worker;
+    if (engine.plan === null) return;
+    const numEnded = engine.endedBy(this.#nowMs);
+    if (numEnded > 0) this.#reportSteps(worker, numEnded);
+    if (engine.cutRow()) this.#expectEnd(worker);
+  }
+
+  /** Tells the loop of steps of a row that have ended while it goes on. */
+  #reportSteps(worker: TwinWorker, count: number): void {
+    const { engine } = worker;
+    const from = engine.numReported;
+    this.#observe(worker, from, from + count);
+    this.#tracks.beginSteps(engine, from, from + count);
+    worker.loop.stepsRepeated(engine.plan!, engine.report(count));
+    this.#pump(worker);
+    this.#tracks.endSteps();
+  }
+
+  #expectEnd(worker: TwinWorker): void {
+    const version = ++worker.rowVersion;
+    this.#heap.push({ kind: "step-end", atMs: worker.engine.endMs, rank: RANK.stepEnd, worker, version });
+  }
+
+  #stepEnded(worker: TwinWorker): void {
+    const { engine, loop, blocks } = worker;
+    const plan = engine.plan!;
+    const last = engine.numSteps - 1;
+    if (last > engine.numReported) this.#reportSteps(worker, last - engine.numReported);
+    this.#observe(worker, last, last + 1);
+    this.#tracks.beginSteps(engine, last, last + 1);
+    // The times of the step are read while its tokens are passed on, so the next one begins afterwards.
+    loop.stepDone(plan, engine.finish(), this.#nowMs);
+    const effects = loop.takeEffects();
+    for (const effect of effects) if (effect.kind === "emit") this.#carryOut(worker, effect);
+    this.#tracks.endSteps();
+    for (const effect of effects) if (effect.kind !== "emit") this.#carryOut(worker, effect);
+    this.#pump(worker);
+    this.#release(worker);
+    this.#observer.kvChanged(worker.id, blocks.numUsedBlocks, blocks.numCachedBlocks, this.#nowMs);
+  }
+
+  /** Lets in what had to wait for the next plan to begin, or for the worker to run dry. */
+  #release(worker: TwinWorker): void {
+    if (worker.held.length === 0) return;
+    const { held } = worker;
+    worker.held = [];
+    for (const { request, task } of held) this.#submitNow(worker, request, task);
+  }
+
+  #observe(worker: TwinWorker, from: number, to: number): void {
+    const { engine, hash } = worker;
+    const { load, time } = engine;
+    engine.walk(from, to, (startMs, endMs) => {
+      hash.addNumber(endMs);
+      hash.addInt(load.numDecodes);
+      hash.addNumber(load.decodeContextTokens);
+      hash.addInt(load.numPrefillTokens);
+      this.#observer.stepDone(worker.id, startMs, endMs, load, time);
+    });
+  }
+
+  /** Carries out what the loop wants until it wants nothing more, and reports how many sequences are left waiting. */
+  #pump(worker: TwinWorker): void {
+    for (let effects = worker.loop.takeEffects(); effects.length > 0; effects = worker.loop.takeEffects()) {
+      for (const effect of effects) this.#carryOut(worker, effect);
+    }
+    if (worker.engine.plan === null) this.#release(worker);
+    this.#dispatcher.workerQueue(worker.id, worker.scheduler.numQueued);
+    const wakeAtMs = worker.loop.nextDeadlineMs;
+    if (wakeAtMs >= worker.wakeAtMs) return;
+    worker.wakeAtMs = wakeAtMs;
+    this.#heap.push({ kind: "wake", atMs: wakeAtMs, rank: RANK.tick, worker });
+  }
+
+  #carryOut(worker: TwinWorker, effect: WorkerEffect): void {
+    switch (effect.kind) {
+      case "kv-ops":
+        // Bookkeeping of the engine's cells; the modelled engine has none.
+        return;
+      case "execute":
+        this.#spec.onPlan?.(worker.id, effect.plan);
+        worker.engine.begin(effect.plan, this.#nowMs);
+        this.#expectEnd(worker);
+        return;
+      case "abort-step":
+        this.#abortStep(worker);
+        return;
+      case "push-kv":
+        this.#push(worker, effect.peer, effect.id, effect.range.start, effect.range.end);
+        return;
+      case "install-kv":
+        this.#install(worker, effect.id, effect.range.start, effect.range.end);
+        return;
+      case "send":
+        this.#send(worker, effect.peer, effect.message);
+        return;
+      case "emit":
+        this.#dispatcher.workerEvents(worker.id, effect.events);
+        this.#context.pumpDispatcher();
+        return;
+      default:
+        assertNever(effect);
+    }
+  }
+
+  #abortStep(worker: TwinWorker): void {
+    const { plan } = worker.engine;
+    if (plan === null) return;
+    worker.engine.abort();
+    worker.rowVersion++;
+    worker.loop.stepDone(plan, { kind: "aborted" }, this.#nowMs);
+  }
+
+  #push(worker: TwinWorker, peer: WorkerId, id: HandoffId, start: number, end: number): void {
+    const to = this.#byId.get(peer);
+    if (to === undefined) {
+      worker.loop.kvPushed(id, false, this.#nowMs);
+      return;
+    }
+    const bytes = (end - start) * worker.spec.perf.kvBytesPerToken;
+    const transfer = { from: worker, to, id, start, end, bytes, startMs: 0 };
+    const { handoff } = worker.spec.perf;
+    if (handoff === undefined) {
+      this.#transfers.push(transfer, this.#nowMs);
+      return;
+    }
+    const atMs = this.#hold(worker, handoff.exportMs(end - start));
+    this.#heap.push({ kind: "exported", atMs, rank: RANK.flowEnd, transfer });
+  }
+
+  #install(worker: TwinWorker, id: HandoffId, start: number, end: number): void {
+    const { handoff } = worker.spec.perf;
+    if (handoff === undefined) {
+      worker.loop.kvInstalled(id, end, true, this.#nowMs);
+      return;
+    }
+    const atMs = this.#hold(worker, handoff.importMs(end - start));
+    this.#heap.push({ kind: "installed", atMs, rank: RANK.flowEnd, worker, id, end });
+  }
+
+  #installed(worker: TwinWorker, id: HandoffId, end: number): void {
+    if (!worker.isAlive) return;
+    this.#before(worker);
+    worker.loop.kvInstalled(id, end, true, this.#nowMs);
+    this.#pump(worker);
+  }
+
+  /** Takes the engine once the step in flight is over, which ends the row that it belongs to. */
+  #hold(worker: TwinWorker, durationMs: number): number {
+    const { engine } = worker;
+    if (engine.plan !== null && engine.cutRow()) this.#expectEnd(worker);
+    return engine.hold(this.#nowMs, durationMs);
+  }
+
+  transferEnded(): void {
+    const transfer = this.#transfers.takeEnded(this.#nowMs);
+    if (transfer === null) return;
+    const { from, to, id, start, end, bytes } = transfer;
+    this.#observer.transferDone(from.id, to.id, bytes, transfer.startMs, this.#nowMs);
+    this.#before(to);
+    to.loop.receive(from.id, { kind: "kv", ...id, start, end, payload: bytes }, this.#nowMs);
+    this.#pump(to);
+    this.#before(from);
+    from.loop.kvPushed(id, true, this.#nowMs);
+    this.#pump(from);
+  }
+
+  #send(worker: TwinWorker, peer: WorkerId, message: HandoffMessage): void {
+    const to = this.#byId.get(peer);
+    if (to === undefined) {
+      this.#heap.push({ kind: "peer-lost", atMs: this.#nowMs, rank: RANK.message, worker, peer });
+      return;
+    }
+    const atMs = this.#nowMs + this.#spec.network.latencyMs(worker.spec.endpoint, to.spec.endpoint);
+    this.#heap.push({ kind: "message", atMs, rank: RANK.message, from: worker.id, worker: to, message });
+  }
+
+  #wake(worker: TwinWorker): void {
+    worker.wakeAtMs = Number.POSITIVE_INFINITY;
+    if (!worker.isAlive) return;
+    this.#before(worker);
+    worker.loop.tick(this.#nowMs);
+    this.#pump(worker);
+  }
+
+  #ready(index: number): void {
+    const worker = this.#workers[index]!;
+    this.#byId.set(worker.id, worker);
+    const { role } = worker.spec;
+    const kvTokensTotal = worker.blocks.numBlocks * worker.blocks.blockSizeTokens;
+    this.#observer.workerChanged(worker.id, "ready", 1, this.#nowMs);
+    this.#dispatcher.workerReady({ id: worker.id, role, kvTokensTotal });
+    this.#context.pumpDispatcher();
+  }
+
+  #fault(fault: TwinFault): void {
+    if (fault.kind === "slow-link") {
+      this.#spec.network.scale(fault.endpoint, fault.factor, this.#nowMs);
+      return;
+    }
+    const index = this.#spec.workers.findIndex(({ id }) => id === fault.worker);
+    const worker = this.#workers[index]!;
+    if (fault.kind === "slow-worker") {
+      worker.engine.slowFactor = fault.factor;
+      this.#observer.workerChanged(worker.id, "slow", fault.factor, this.#nowMs);
+      return;
+    }
+    if (!worker.isAlive || !this.#byId.has(worker.id)) return;
+    this.#crash(worker);
+    if (fault.restarts) {
+      const generation = Number(worker.id.split("#")[1] ?? 1) + 1;
+      this.#workers[index] = this.#makeWorker(index, `${worker.spec.id}#${generation}`);
+      const atMs = this.#nowMs + worker.spec.startUpMs;
+      this.#heap.push({ kind: "ready", atMs, rank: RANK.ready, index });
+    }
+  }
+
+  /** The process has gone: its connections break, which gateway and peers see at once. */
+  #crash(worker: TwinWorker): void {
+    this.#before(worker);
+    worker.isAlive = false;
+    worker.held = [];
+    worker.rowVersion++;
+    this.#hash.addText(worker.hash.hex);
+    this.#byId.delete(worker.id);
+    this.#transfers.drop(worker, this.#nowMs);
+    this.#observer.workerChanged(worker.id, "lost", 1, this.#nowMs);
+    this.#dispatcher.workerLost(worker.id);
+    this.#context.pumpDispatcher();
+    for (const peer of this.#byId.values()) {
+      this.#before(peer);
+      peer.loop.peerLost(worker.id, this.#nowMs);
+      this.#pump(peer);
+    }
+  }
+
+  /** Folds what every worker did into the run's hash. */
+  addHashes(): void {
+    for (const worker of this.#workers) this.#hash.addText(worker.hash.hex);
+  }
+
+  checkInvariants(): void {
+    for (const worker of this.#byId.values()) worker.loop.checkInvariants();
+  }
+}

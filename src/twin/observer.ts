@@ -1,0 +1,48 @@
+import type { StepTime } from "../core/perf/perf-model.ts";
+import type { StepLoad } from "../core/perf/step-load.ts";
+import type { WorkerId } from "../core/request.ts";
+import type { PlacementDecision } from "../core/router/placement.ts";
+import type { WorkloadRequest } from "./workload/workload.ts";
+
+/** How a request ended and what its client saw. Times as the client sees them, from the request's arrival. */
+export interface RequestOutcome {
+  /** `stop` and `length` are good ends; anything else is the dispatcher's failure. */
+  readonly end: string;
+  readonly isCompleted: boolean;
+  readonly ttftMs: number;
+  readonly e2eMs: number;
+  /** Output tokens that reached the client. */
+  readonly numOutputTokens: number;
+  /** Longest gap between two tokens; 0 with fewer than two. */
+  readonly maxGapMs: number;
+  /** Mean of the longest tenth of the gaps, at least one of them (Mooncake's TBT); null unless asked for, or without a gap. */
+  readonly worstGapsMs: number | null;
+  /** From arrival to the start of the first step that computes the request (scheduling delay); null when none has. */
+  readonly queuedMs: number | null;
+  /** Prompt tokens found in a prefix cache at the first admission. */
+  readonly numCachedTokens: number;
+  readonly prefillWorker: WorkerId | null;
+  readonly decodeWorker: WorkerId | null;
+}
+
+/**
+ * What a run of the twin tells whoever records it. Every call comes in order of virtual time; nothing passed in may be kept
+ * (loads and times are filled again).
+ */
+export interface TwinObserver {
+  /** Whether outcomes are to have `worstGapsMs`, for which every gap of a request is kept until its end. Default false. */
+  readonly wantsGaps?: boolean;
+  requestArrived(request: WorkloadRequest, nowMs: number): void;
+  requestPlaced(request: WorkloadRequest, decision: PlacementDecision, nowMs: number): void;
+  /** `gapMs` between output tokens of one request, seen `count` times. Without `request`: of requests of any kind. */
+  tokenGap(gapMs: number, count: number, request?: WorkloadRequest): void;
+  requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void;
+  /** A worker has run one step. `load` is what it computed; a run of equal decode steps is reported step by step. */
+  stepDone(worker: WorkerId, startMs: number, endMs: number, load: StepLoad, time: StepTime): void;
+  /** KV has moved from one worker to another. */
+  transferDone(from: WorkerId, to: WorkerId, bytes: number, startMs: number, endMs: number): void;
+  /** Blocks in use and blocks kept as prefix cache on a worker, whenever a step ends. */
+  kvChanged(worker: WorkerId, usedBlocks: number, cachedBlocks: number, nowMs: number): void;
+  /** A worker has become ready, has been lost, or is slowed down (`factor` other than 1). */
+  workerChanged(worker: WorkerId, state: "ready" | "lost" | "slow", factor: number, nowMs: number): void;
+}

@@ -1,0 +1,129 @@
+/** What a worker was doing in a span of its timeline. `mixed`: prefill and decode in one step, or steps of both merged. */
+export const SPAN_KINDS = ["prefill", "decode", "mixed", "send", "receive", "down"] as const;
+
+export type SpanKind = (typeof SPAN_KINDS)[number];
+
+/** Spans of one lane as plain arrays, ascending by start. */
+export interface SpanData {
+  readonly startMs: Float64Array;
+  readonly endMs: Float64Array;
+  /** Index in {@link SPAN_KINDS}. */
+  readonly kind: Uint8Array;
+  /** Tokens computed, or bytes moved. */
+  readonly amount: Float64Array;
+  /** Steps, or transfers, that the span stands for: 1 unless neighbours were merged. */
+  readonly numMerged: Uint32Array;
+  /** Neighbours closer than this were merged, but for the first part of the run; 0: every span is a single step. */
+  readonly resolutionMs: number;
+}
+
+const MIXED = SPAN_KINDS.indexOf("mixed");
+
+/** The first resolution when a lane is full. */
+const FIRST_RESOLUTION_MS = 1;
+
+/** The share of a lane's room that its first spans keep, each by itself, whatever comes later. */
+const PINNED_SHARE = 0.25;
+
+/**
+ * The timeline of one lane, in bounded memory: every span by itself up to `limit`; beyond it, but for the first ones, neighbours
+ * of one kind that are closer than a resolution become one span, then neighbours of any kind that fit into it, and the resolution
+ * doubles until half of the room is free.
+ */
+export class SpanLog {
+  readonly #limit: number;
+  readonly #numPinned: number;
+  readonly #start: Float64Array;
+  readonly #end: Float64Array;
+  readonly #kind: Uint8Array;
+  readonly #amount: Float64Array;
+  readonly #merged: Uint32Array;
+  #length = 0;
+  #resolutionMs = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+    this.#numPinned = Math.floor(limit * PINNED_SHARE);
+    this.#start = new Float64Array(limit);
+    this.#end = new Float64Array(limit);
+    this.#kind = new Uint8Array(limit);
+    this.#amount = new Float64Array(limit);
+    this.#merged = new Uint32Array(limit);
+  }
+
+  /** Adds a span. Spans come in order of their start, or nearly so. */
+  add(startMs: number, endMs: number, kind: SpanKind, amount: number): void {
+    const code = SPAN_KINDS.indexOf(kind);
+    if (this.#resolutionMs > 0 && this.#length > this.#numPinned) {
+      const last = this.#length - 1;
+      const isNear = startMs - this.#end[last]! < this.#resolutionMs;
+      if (isNear && this.#kind[last] === code && endMs - this.#start[last]! <= this.#resolutionMs) {
+        this.#extend(last, startMs, endMs, code, amount, 1);
+        return;
+      }
+    }
+    if (this.#length === this.#limit) this.#compact();
+    this.#put(this.#length++, startMs, endMs, code, amount, 1);
+  }
+
+  data(): SpanData {
+    const order = Array.from({ length: this.#length }, (_, index) => index);
+    order.sort((a, b) => this.#start[a]! - this.#start[b]! || a - b);
+    return {
+      startMs: Float64Array.from(order, (index) => this.#start[index]!),
+      endMs: Float64Array.from(order, (index) => this.#end[index]!),
+      kind: Uint8Array.from(order, (index) => this.#kind[index]!),
+      amount: Float64Array.from(order, (index) => this.#amount[index]!),
+      numMerged: Uint32Array.from(order, (index) => this.#merged[index]!),
+      resolutionMs: this.#resolutionMs,
+    };
+  }
+
+  #compact(): void {
+    const target = (this.#limit + this.#numPinned) >> 1;
+    while (this.#length > target) {
+      this.#resolutionMs = this.#resolutionMs === 0 ? FIRST_RESOLUTION_MS : this.#resolutionMs * 2;
+      this.#mergeNeighbours(true);
+      if (this.#length > target) this.#mergeNeighbours(false);
+    }
+  }
+
+  #mergeNeighbours(sameKindOnly: boolean): void {
+    let kept = this.#numPinned;
+    for (let i = kept + 1; i < this.#length; i++) {
+      const isSame = this.#kind[kept] === this.#kind[i];
+      const isNear = this.#start[i]! - this.#end[kept]! < this.#resolutionMs;
+      const length = Math.max(this.#end[i]!, this.#end[kept]!) - this.#start[kept]!;
+      if (isNear && length <= this.#resolutionMs && (isSame || !sameKindOnly)) {
+        this.#extend(
+          kept,
+          this.#start[i]!,
+          this.#end[i]!,
+          this.#kind[i]!,
+          this.#amount[i]!,
+          this.#merged[i]!,
+        );
+      } else {
+        kept++;
+        this.#put(kept, this.#start[i]!, this.#end[i]!, this.#kind[i]!, this.#amount[i]!, this.#merged[i]!);
+      }
+    }
+    this.#length = Math.min(this.#length, kept + 1);
+  }
+
+  #put(at: number, startMs: number, endMs: number, kind: number, amount: number, numMerged: number): void {
+    this.#start[at] = startMs;
+    this.#end[at] = endMs;
+    this.#kind[at] = kind;
+    this.#amount[at] = amount;
+    this.#merged[at] = numMerged;
+  }
+
+  #extend(at: number, startMs: number, endMs: number, kind: number, amount: number, numMerged: number): void {
+    this.#start[at] = Math.min(this.#start[at]!, startMs);
+    this.#end[at] = Math.max(this.#end[at]!, endMs);
+    if (this.#kind[at] !== kind) this.#kind[at] = MIXED;
+    this.#amount[at]! += amount;
+    this.#merged[at]! += numMerged;
+  }
+}

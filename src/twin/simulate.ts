@@ -1,0 +1,106 @@
+import { type ScenarioFile, scenarioError } from "../protocol/scenario-file.ts";
+import type { RunResult } from "../protocol/simulation-schema.ts";
+import { at, type FleetPlan, planFleet, planReference } from "./fleet-plan.ts";
+import type { TwinParts } from "./parts.ts";
+import { Recorder, type RunProgress } from "./record/recorder.ts";
+import type { Reference } from "./record/reference-times.ts";
+import { makeRunDetail, type RunDetail } from "./report/run-detail.ts";
+import { durationOf, makeRunResult } from "./report/run-result.ts";
+import { sloSets } from "./slo-sets.ts";
+import type { TwinSpec } from "./twin-spec.ts";
+import { isEndless } from "./workload/open-workload.ts";
+import { LimitedSource } from "./workload/transforms.ts";
+import type { WorkloadSource } from "./workload/workload.ts";
+
+/** Virtual time of a run whose workload ends, if the scenario sets no limit: a week. */
+const DEFAULT_VIRTUAL_SECONDS = 604_800;
+
+/** A scenario whose fleets are planned once and run with any number of seeds. */
+export class Simulation {
+  readonly file: ScenarioFile;
+  readonly #parts: TwinParts;
+  readonly #folder: string;
+  readonly #plans = new Map<string, FleetPlan>();
+  #reference: Reference | null | undefined;
+
+  /** `folder` is where relative paths of the scenario start. */
+  constructor(file: ScenarioFile, parts: TwinParts, folder: string) {
+    this.file = file;
+    this.#parts = parts;
+    this.#folder = folder;
+  }
+
+  /** Looks up the parts of a fleet. Throws `ConfigError` with the place of what cannot be. */
+  plan(fleet: string): FleetPlan {
+    let plan = this.#plans.get(fleet);
+    if (plan === undefined) {
+      plan = planFleet(this.file, fleet, this.#parts, this.#folder);
+      this.#plans.set(fleet, plan);
+    }
+    return plan;
+  }
+
+  /** Opens the workload and makes the network, and throws `ConfigError` or `WorkloadError` for what is wrong with them. */
+  check(fleet: string): void {
+    this.#open(fleet, this.file.seeds[0] ?? 1);
+  }
+
+  /** Runs a fleet with a seed to its end. */
+  run(
+    fleet: string,
+    seed: number,
+    onProgress?: (progress: RunProgress) => void,
+  ): { result: RunResult; detail: RunDetail } {
+    const plan = this.plan(fleet);
+    const { values } = this.file;
+    const { spec, source } = this.#open(fleet, seed);
+    this.#reference ??= planReference(this.file, this.#parts, this.#folder);
+    const recorder = new Recorder({
+      workers: plan.recorded,
+      slos: sloSets(values.slo),
+      reference: this.#reference,
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+    const summary = this.#parts.run(spec, source, recorder);
+    const site = { pue: values.power.pue, dollarsPerKwh: values.price.dollarsPerKwh ?? null };
+    const context = { seed, workers: plan.reported, site, maxVirtualMs: spec.maxVirtualMs };
+    const result = makeRunResult(recorder, summary, context);
+    return { result, detail: makeRunDetail(recorder, durationOf(recorder, summary)) };
+  }
+
+  #open(fleet: string, seed: number): { spec: TwinSpec; source: WorkloadSource } {
+    const { file } = this;
+    const { values } = file;
+    const plan = this.plan(fleet);
+    const section = values.fleets[fleet];
+    const networkPath = section?.network === undefined ? ["network"] : ["fleets", fleet, "network"];
+    const placementPath = section?.placement === undefined ? ["placement"] : ["fleets", fleet, "placement"];
+    const placement = section?.placement ?? values.placement;
+    const parts = this.#parts;
+    const spec: TwinSpec = {
+      workers: plan.workers,
+      network: at(file, networkPath, () => parts.network(section?.network ?? values.network, plan.endpoints)),
+      placement: at(file, placementPath, () => parts.placement(placement)),
+      faults: plan.faults,
+      maxRequests: values.limits.requestsInFlight,
+      handoffWaitMs: values.limits.handoffWaitSeconds * 1000,
+      outputBound: placement.knowsOutputLength ? "true" : values.limits.outputTokens,
+      seed,
+      checks: false,
+      maxVirtualMs: (values.limits.virtualSeconds ?? DEFAULT_VIRTUAL_SECONDS) * 1000,
+    };
+    if (isEndless(values.workload)) this.#needLimit();
+    const source = at(file, ["workload"], () => parts.workload(values.workload, seed, this.#folder));
+    const { requests } = values.limits;
+    return { spec, source: requests === undefined ? source : new LimitedSource(source, { requests }) };
+  }
+
+  /** A workload without an end would run for ever. */
+  #needLimit(): void {
+    const { requests, virtualSeconds } = this.file.values.limits;
+    if (requests !== undefined || virtualSeconds !== undefined) return;
+    const message =
+      "workload: has no end; give it requests or durationMs, or set limits.requests or limits.virtualSeconds";
+    throw scenarioError(this.file, ["workload"], message);
+  }
+}

@@ -1,0 +1,85 @@
+import type { HandoffOrder } from "../core/handoff/sender.ts";
+import type { PerfModel } from "../core/perf/perf-model.ts";
+import type { WorkerId, WorkerRole } from "../core/request.ts";
+import type { PlacementPolicy } from "../core/router/placement.ts";
+import type { StepPlan } from "../core/scheduler/step-plan.ts";
+import type { Network } from "./network/network.ts";
+
+/** One simulated worker: the production loop on a modelled engine. Roles are data: every worker runs the same code. */
+export interface TwinWorkerSpec {
+  readonly id: WorkerId;
+  readonly role: WorkerRole;
+  readonly perf: PerfModel;
+  /** Endpoint of the network. */
+  readonly endpoint: string;
+  /** Name in `SCHEDULING_POLICY_NAMES`. */
+  readonly policy: string;
+  readonly tokenBudget: number;
+  readonly maxRunning: number;
+  readonly maxWaiting: number;
+  readonly blockTokens: number;
+  /** Default: what `perf.kvCapacityTokens` allows. */
+  readonly numBlocks?: number;
+  /** Blocks kept as prefix cache while unused; 0 turns the cache off; default all. */
+  readonly maxCachedBlocks?: number;
+  /** From the start of the run, or of a restart, until the worker is ready. */
+  readonly startUpMs: number;
+  /**
+   * The engine's next step is planned when the current one begins, as engines with asynchronous scheduling do: what arrives
+   * during a step can join the step after the next one at the earliest. Default false.
+   */
+  readonly plansAhead?: boolean;
+}
+
+/** A hardware fault, or its repair, at a time. */
+export type TwinFault =
+  | { readonly kind: "crash"; readonly worker: WorkerId; readonly atMs: number; readonly restarts: boolean }
+  /** Steps take `factor` times as long from here on; 1 is the repair. */
+  | {
+      readonly kind: "slow-worker";
+      readonly worker: WorkerId;
+      readonly atMs: number;
+      readonly factor: number;
+    }
+  | { readonly kind: "slow-link"; readonly endpoint: string; readonly atMs: number; readonly factor: number };
+
+/** As the server's `timeouts.handoffWaitMs`. */
+export const DEFAULT_HANDOFF_WAIT_MS = 60_000;
+
+/** Everything that a run depends on besides its workload. */
+export interface TwinSpec {
+  readonly workers: readonly TwinWorkerSpec[];
+  readonly network: Network;
+  /** Default: `reserve-first`, as the server does. With `compute-first`, KV goes to whoever has come, not in order of arrival. */
+  readonly handoffOrder?: HandoffOrder;
+  /** The longest wait of a handoff for a grant, a frame or an ack. Default: {@link DEFAULT_HANDOFF_WAIT_MS}. */
+  readonly handoffWaitMs?: number;
+  /** Transfers of one pair of workers do not wait for each other. Default: they share a connection. */
+  readonly oneConnectionPerRequest?: boolean;
+  readonly placement: PlacementPolicy;
+  readonly faults: readonly TwinFault[];
+  /** Requests that are not over, waiting ones included; a further one fails with `queue_full`. */
+  readonly maxRequests: number;
+  /** The longest output that policies see; the true length stays hidden. "true": policies see the true length (papers). */
+  readonly outputBound: number | "true";
+  readonly seed: number;
+  /** Runs the checkers of every stateful class after every event: slow, for tests. */
+  readonly checks: boolean;
+  /** A run that has not ended by then stops and says so. */
+  readonly maxVirtualMs: number;
+  /** The most steps that one plan may stand for. It changes nothing but the run's speed; the default is fast. */
+  readonly maxStepsPerPlan?: number;
+  /** Called with every plan that a worker begins, for comparisons with another driver of the same code. */
+  readonly onPlan?: (worker: WorkerId, plan: StepPlan) => void;
+}
+
+/** How a run ended. */
+export interface TwinSummary {
+  /** `finished`: every request is over. `stuck`: requests are left and nothing will happen. `time`: out of virtual time. */
+  readonly end: "finished" | "stuck" | "time";
+  readonly endMs: number;
+  readonly numRequests: number;
+  readonly numEvents: number;
+  /** Hash of every decision and event in order, hex. Same seed and code, same hash. */
+  readonly traceHash: string;
+}
