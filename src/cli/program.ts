@@ -1,17 +1,22 @@
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../protocol/config-error.ts";
 import { addBench } from "./bench.ts";
+import { addCatalog } from "./catalog.ts";
 import { addDoctor } from "./doctor.ts";
 import { CliError, type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { packageVersion } from "./package-root.ts";
+import { addProfile } from "./profile.ts";
 import { addServe } from "./serve.ts";
 import type { Product } from "./serving.ts";
+import { addSimulate } from "./simulate.ts";
+import { addValidate } from "./validate.ts";
 import { addWorker } from "./worker.ts";
 
 const EXAMPLES = `
 Examples:
   twofold serve                                  built-in model on http://127.0.0.1:8080
   twofold bench http://127.0.0.1:8080 --rate 5 --requests 200 --isl 512 --osl 64
+  twofold catalog h100-sxm
   twofold doctor
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.`;
@@ -56,6 +61,10 @@ export function createProgram(io: CliIo, product: Product, exit: (code: ExitCode
   addServe(program, io, product, exit);
   addWorker(program, io, product, exit);
   addBench(program, io, exit);
+  addCatalog(program, io, exit);
+  addSimulate(program, io, exit);
+  addValidate(program, io, exit);
+  addProfile(program, io, exit);
   addDoctor(program, io, exit);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({

@@ -76,7 +76,7 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     "--policy <name>",
     "TWOFOLD_POLICY",
     ["policy"],
-    "static, orca, prefill-first or chunked (default: chunked)",
+    "static, orca, prefill-first, chunked or splitwise (default: chunked)",
   ),
   atPath(
     "--max-running <n>",

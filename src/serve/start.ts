@@ -2,6 +2,7 @@ import { Dispatcher } from "../core/dispatch/dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
 import { createLoadPlacement } from "../core/router/placement.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
+import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
 import { openTokenizer } from "./engine/open-engine.ts";
 import type { Tokenizer } from "./engine/tokenizer.ts";
@@ -162,6 +163,7 @@ async function startWorkers(parts: {
       stub: config.stub,
     },
     readyTimeoutMs: config.timeouts.workerStartMs,
+    stepLogFolder: process.env[STEP_LOG_ENV] || null,
   });
   closers.push(() => local.close());
   fleet.pendingWorkers = () => local.pending();

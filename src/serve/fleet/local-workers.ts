@@ -30,7 +30,10 @@ export class WorkerStartError extends Error {
 }
 
 /** Settings that all workers of this machine share; the rest of their configuration is made per process. */
-export type SharedWorkerConfig = Omit<WorkerConfigValues, "workerId" | "role" | "listen" | "kvListen">;
+export type SharedWorkerConfig = Omit<
+  WorkerConfigValues,
+  "workerId" | "role" | "listen" | "kvListen" | "stepLog"
+>;
 
 export interface LocalWorkersOptions {
   readonly fleet: WorkerFleet;
@@ -43,6 +46,8 @@ export interface LocalWorkersOptions {
   readonly command: readonly string[];
   readonly config: SharedWorkerConfig;
   readonly readyTimeoutMs: number;
+  /** Folder for step logs, or null: none are written. */
+  readonly stepLogFolder: string | null;
 }
 
 interface Slot {
@@ -114,12 +119,14 @@ export class LocalWorkers {
     const workerId = incarnation === 0 ? name : `${name}.${incarnation}`;
     const slot = this.#slots.get(name)!;
     slot.workerId = workerId;
+    const { stepLogFolder } = this.#options;
     const config: WorkerConfigValues = {
       ...this.#options.config,
       workerId,
       role,
       listen: `unix:${this.#socket(workerId, "rpc")}`,
       kvListen: `unix:${this.#socket(workerId, "kv")}`,
+      ...(stepLogFolder === null ? {} : { stepLog: join(stepLogFolder, `${workerId}.jsonl`) }),
     };
     return { [WORKER_CONFIG_ENV]: JSON.stringify(config), [FLEET_SECRET_ENV]: this.#options.secret };
   }

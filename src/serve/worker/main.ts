@@ -5,6 +5,7 @@ import { fleetKeys } from "../fleet/fleet-keys.ts";
 import { createKvMesh } from "../transfer/kv-mesh.ts";
 import { createDriver, openWorkerEngine } from "./assemble.ts";
 import { createRpcServer } from "./rpc-server.ts";
+import { LoggedEngine } from "./step-log.ts";
 
 /** A worker that a gateway can use. */
 export interface RunningWorker {
@@ -26,7 +27,11 @@ export async function runWorker(config: WorkerConfig): Promise<RunningWorker> {
   let close: () => Promise<void> = async () => {};
   // First of all: a parent that dies while a model loads must not leave this process behind.
   exitWithParent(() => close());
-  const engine = await openWorkerEngine(config);
+  const opened = await openWorkerEngine(config);
+  const engine =
+    config.stepLog === undefined
+      ? opened
+      : new LoggedEngine(opened, config.stepLog, { id: config.workerId, role: config.role });
   let failed: (error: unknown) => void = () => {};
   const failure = new Promise<never>((_, reject) => {
     failed = reject;
