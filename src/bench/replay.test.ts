@@ -7,6 +7,7 @@ import {
   ManualClock,
   wordsOf,
 } from "../../test/support/bench-server.ts";
+import { loadOptionsFor } from "../../test/support/load-options.ts";
 import { Rng } from "../core/util/rng.ts";
 import { SessionSource } from "../twin/workload/session-source.ts";
 import { PulledSource } from "../twin/workload/trace-source.ts";
@@ -28,26 +29,11 @@ async function start(options: BenchServerOptions = {}): Promise<{ server: BenchS
 }
 
 function optionsFor(url: URL, source: WorkloadSource, overrides: Partial<LoadOptions> = {}): LoadOptions {
-  return {
-    url,
-    endpoint: "completions",
-    model: null,
-    apiKey: null,
+  return loadOptionsFor(url, {
     arrivals: { kind: "workload", name: "test", open: () => source },
     numRequests: 1000,
-    durationMs: null,
-    inputLengths: { kind: "fixed", tokens: 1 },
-    outputLengths: { kind: "fixed", tokens: 1 },
-    sharedPrefixShare: 0,
-    ignoreEos: true,
-    temperature: 0,
-    seed: 1,
-    numWarmupRequests: 0,
-    maxInFlight: 100,
-    requestTimeoutMs: 1_000_000,
-    slo: { ttftMs: null, itlMs: null, e2eMs: null },
     ...overrides,
-  };
+  });
 }
 
 function environment() {

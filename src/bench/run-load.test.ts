@@ -8,7 +8,8 @@ import {
   ManualClock,
   wordsOf,
 } from "../../test/support/bench-server.ts";
-import { BenchError, type LoadOptions } from "./options.ts";
+import { loadOptionsFor } from "../../test/support/load-options.ts";
+import { BenchError } from "./options.ts";
 import { loadReportSchema } from "./report.ts";
 import { type LoadProgress, runLoad } from "./run-load.ts";
 import { WORDS } from "./words.ts";
@@ -23,29 +24,6 @@ async function start(options: BenchServerOptions = {}): Promise<{ server: BenchS
   const server = new BenchServer(options);
   servers.push(server);
   return { server, url: await server.listen() };
-}
-
-function optionsFor(url: URL, overrides: Partial<LoadOptions> = {}): LoadOptions {
-  return {
-    url,
-    endpoint: "completions",
-    model: null,
-    apiKey: null,
-    arrivals: { kind: "uniform", requestsPerSecond: 10 },
-    numRequests: 4,
-    durationMs: null,
-    inputLengths: { kind: "fixed", tokens: 20 },
-    outputLengths: { kind: "fixed", tokens: 3 },
-    sharedPrefixShare: 0,
-    ignoreEos: true,
-    temperature: 0,
-    seed: 1,
-    numWarmupRequests: 0,
-    maxInFlight: 100,
-    requestTimeoutMs: 1_000_000,
-    slo: { ttftMs: null, itlMs: null, e2eMs: null },
-    ...overrides,
-  };
 }
 
 function environment() {
@@ -70,7 +48,7 @@ const autoAnswer = (body: Readonly<Record<string, unknown>>): string => fullStre
 test("an open loop sends on schedule without waiting for answers, and TTFT counts from the schedule", async () => {
   const { server, url } = await start();
   const { clock, given } = environment();
-  const running = runLoad(optionsFor(url), given);
+  const running = runLoad(loadOptionsFor(url), given);
   const exchanges: Exchange[] = [];
   for (const arrivalMs of [0, 100, 200, 300]) {
     clock.advanceTo(arrivalMs);
@@ -89,7 +67,7 @@ test("an open loop sends on schedule without waiting for answers, and TTFT count
 test("a load generator that wakes up late still counts from the schedule and admits its delay", async () => {
   const { server, url } = await start();
   const { clock, given } = environment();
-  const running = runLoad(optionsFor(url), given);
+  const running = runLoad(loadOptionsFor(url), given);
   const first = await server.next();
   clock.advanceTo(350);
   const rest = [await server.next(), await server.next(), await server.next()];
@@ -103,7 +81,7 @@ test("a load generator that wakes up late still counts from the schedule and adm
 test("arrivals beyond the bound of requests in flight are dropped and counted", async () => {
   const { server, url } = await start();
   const { clock, given, seen } = environment();
-  const running = runLoad(optionsFor(url, { maxInFlight: 2, numRequests: 5 }), given);
+  const running = runLoad(loadOptionsFor(url, { maxInFlight: 2, numRequests: 5 }), given);
   const first = await server.next();
   clock.advanceTo(400);
   const second = await server.next();
@@ -119,7 +97,7 @@ test("a closed loop keeps its number of requests in flight and schedules each wh
   const { server, url } = await start();
   const { clock, given, seen } = environment();
   const arrivals = { kind: "concurrency", numRequests: 2 } as const;
-  const running = runLoad(optionsFor(url, { arrivals, numRequests: 4, maxInFlight: 2 }), given);
+  const running = runLoad(loadOptionsFor(url, { arrivals, numRequests: 4, maxInFlight: 2 }), given);
   const [first, second] = [await server.next(), await server.next()];
   expect(server.bodies.length).toBe(2);
   clock.advanceTo(100);
@@ -140,7 +118,7 @@ test("a closed loop keeps its number of requests in flight and schedules each wh
 test("a duration ends the arrivals, and what is in flight is awaited", async () => {
   const { server, url } = await start();
   const { clock, given } = environment();
-  const running = runLoad(optionsFor(url, { durationMs: 250, numRequests: 1000 }), given);
+  const running = runLoad(loadOptionsFor(url, { durationMs: 250, numRequests: 1000 }), given);
   const exchanges: Exchange[] = [];
   for (const arrivalMs of [0, 100, 200]) {
     clock.advanceTo(arrivalMs);
@@ -154,7 +132,7 @@ test("a duration ends the arrivals, and what is in flight is awaited", async () 
 test("an interrupt ends the run at once and reports what there is", async () => {
   const { server, url } = await start();
   const { clock, given, interrupt, completed } = environment();
-  const running = runLoad(optionsFor(url, { numRequests: 100 }), given);
+  const running = runLoad(loadOptionsFor(url, { numRequests: 100 }), given);
   const firstCompleted = completed(1);
   answerFully(await server.next(), 3);
   clock.advanceTo(100);
@@ -170,7 +148,7 @@ test("an interrupt ends the run at once and reports what there is", async () => 
 test("each failure is counted by its kind and none stops the run", async () => {
   const { server, url } = await start();
   const { clock, given } = environment();
-  const running = runLoad(optionsFor(url, { numRequests: 4 }), given);
+  const running = runLoad(loadOptionsFor(url, { numRequests: 4 }), given);
   const refuse = await server.next();
   refuse.response.writeHead(503, { "content-type": "application/json" });
   refuse.response.end(JSON.stringify({ error: { message: "queue is full" } }));
@@ -198,7 +176,7 @@ test("each failure is counted by its kind and none stops the run", async () => {
 test("requests carry exact lengths, streaming with usage, and the key", async () => {
   const { server, url } = await start({ tokenize: "twofold", overheadTokens: 1 });
   const { given } = environment();
-  const running = runLoad(optionsFor(url, { numRequests: 1, apiKey: "secret-key" }), given);
+  const running = runLoad(loadOptionsFor(url, { numRequests: 1, apiKey: "secret-key" }), given);
   const exchange = await server.next();
   expect(exchange.headers.authorization).toBe("Bearer secret-key");
   expect(exchange.body).toMatchObject({
@@ -224,7 +202,7 @@ test("words of several tokens are left out when lengths are to be exact", async 
   const twoTokenWords = WORDS.filter((_, index) => index % 2 === 0);
   const { server, url } = await start({ tokenize: "twofold", twoTokenWords, autoAnswer });
   const report = await runLoad(
-    optionsFor(url, { inputLengths: { kind: "fixed", tokens: 300 }, numRequests: 1 }),
+    loadOptionsFor(url, { inputLengths: { kind: "fixed", tokens: 300 }, numRequests: 1 }),
     environment().given,
   );
   const used = new Set(server.bodies.flatMap((body) => wordsOf(body)));
@@ -236,7 +214,7 @@ test.each(["vllm", "llama-server", "twofold"] as const)(
   "lengths are exact with the /tokenize of %s",
   async (tokenize) => {
     const { server, url } = await start({ tokenize, autoAnswer, overheadTokens: 2 });
-    const report = await runLoad(optionsFor(url, { numRequests: 1 }), environment().given);
+    const report = await runLoad(loadOptionsFor(url, { numRequests: 1 }), environment().given);
     expect(report.prompts).toMatchObject({ method: "tokenize", isExact: true, overheadTokens: 3 });
     expect(wordsOf(server.bodies[0]!).length + 2).toBe(20);
   },
@@ -244,7 +222,7 @@ test.each(["vllm", "llama-server", "twofold"] as const)(
 
 test("without /tokenize tokens per word and overhead are measured by usage", async () => {
   const { server, url } = await start({ tokensPerWord: 1.5, overheadTokens: 12, autoAnswer });
-  const options = optionsFor(url, {
+  const options = loadOptionsFor(url, {
     endpoint: "chat",
     inputLengths: { kind: "fixed", tokens: 312 },
     numRequests: 1,
@@ -257,14 +235,14 @@ test("without /tokenize tokens per word and overhead are measured by usage", asy
 
 test("without usage one token per word is assumed, and the report says so", async () => {
   const { url } = await start({ usage: false, autoAnswer });
-  const report = await runLoad(optionsFor(url, { numRequests: 1 }), environment().given);
+  const report = await runLoad(loadOptionsFor(url, { numRequests: 1 }), environment().given);
   expect(report.prompts).toMatchObject({ method: "assumed", isExact: false });
 });
 
 test("warm-up requests are sent and not measured", async () => {
   const { server, url } = await start({ autoAnswer });
   const { given, clock } = environment();
-  const running = runLoad(optionsFor(url, { numWarmupRequests: 5, numRequests: 1 }), given);
+  const running = runLoad(loadOptionsFor(url, { numWarmupRequests: 5, numRequests: 1 }), given);
   clock.advanceTo(10);
   const report = await running;
   expect(server.bodies.length).toBe(6);
@@ -273,7 +251,7 @@ test("warm-up requests are sent and not measured", async () => {
 
 test("outputs may end early when the server is not told to go on", async () => {
   const { server, url } = await start({ autoAnswer });
-  await runLoad(optionsFor(url, { ignoreEos: false, numRequests: 1 }), environment().given);
+  await runLoad(loadOptionsFor(url, { ignoreEos: false, numRequests: 1 }), environment().given);
   expect(server.bodies[0]).not.toHaveProperty("ignore_eos");
   expect(server.bodies[0]).not.toHaveProperty("min_tokens");
 });
@@ -284,7 +262,7 @@ test("the same seed sends the same requests in the same order, another seed othe
     const arrivals = { kind: "concurrency", numRequests: 1 } as const;
     const lengths = { kind: "uniform", min: 5, max: 40 } as const;
     await runLoad(
-      optionsFor(url, { arrivals, seed, inputLengths: lengths, outputLengths: lengths }),
+      loadOptionsFor(url, { arrivals, seed, inputLengths: lengths, outputLengths: lengths }),
       environment().given,
     );
     return [...server.bodies];
@@ -298,10 +276,10 @@ test("the same seed sends the same requests in the same order, another seed othe
 test("a server that refuses a plain request or lists no model ends the run with its reason", async () => {
   const { url } = await start();
   const unknown = new URL("http://127.0.0.1:9/");
-  await expect(runLoad(optionsFor(unknown), environment().given)).rejects.toThrow(
+  await expect(runLoad(loadOptionsFor(unknown), environment().given)).rejects.toThrow(
     /cannot reach http:\/\/127\.0\.0\.1:9/,
   );
   const wrongPath = new URL("/elsewhere", url);
-  const notFound = runLoad(optionsFor(wrongPath), environment().given);
+  const notFound = runLoad(loadOptionsFor(wrongPath), environment().given);
   await expect(notFound).rejects.toThrow(BenchError);
 });
