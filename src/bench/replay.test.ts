@@ -9,9 +9,9 @@ import {
 } from "../../test/support/bench-server.ts";
 import { loadOptionsFor } from "../../test/support/load-options.ts";
 import { Rng } from "../core/util/rng.ts";
+import { plainRequest } from "../twin/workload/plain-request.ts";
 import { SessionSource } from "../twin/workload/session-source.ts";
 import { PulledSource } from "../twin/workload/trace-source.ts";
-import { plainRequest } from "../twin/workload/untimed.ts";
 import { WorkloadError, type WorkloadSource } from "../twin/workload/workload.ts";
 import type { LoadOptions } from "./options.ts";
 import { loadReportSchema } from "./report.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Rng } from "../core/util/rng.ts";
-import { plainRequest } from "../twin/workload/untimed.ts";
+import { plainRequest } from "../twin/workload/plain-request.ts";
 import type { WorkloadRequest } from "../twin/workload/workload.ts";
 import { FIRST_WORD, type PromptCalibration } from "./prompts.ts";
 import { WORDS } from "./words.ts";

@@ -4,7 +4,7 @@ import { createLoadPlacement } from "../../src/core/router/placement.ts";
 import type { FlowId, Network } from "../../src/twin/network/network.ts";
 import type { RequestOutcome, TwinObserver } from "../../src/twin/observer.ts";
 import type { TwinSpec, TwinWorkerSpec } from "../../src/twin/twin-spec.ts";
-import { plainRequest } from "../../src/twin/workload/list-source.ts";
+import { plainRequest } from "../../src/twin/workload/plain-request.ts";
 import type { WorkloadRequest } from "../../src/twin/workload/workload.ts";
 
 /** Prices steps as the stub engine does: so much per step, per prompt token and per decoding sequence. */
@@ -71,7 +71,7 @@ export class PrivateLinks implements Network {
 
 /** A request of a workload; name only what the test is about. */
 export function workloadRequest(overrides: Partial<WorkloadRequest> = {}): WorkloadRequest {
-  return { ...plainRequest("r", { arrivalMs: 0, inputTokens: 100, outputTokens: 10 }), ...overrides };
+  return { ...plainRequest("r", 100, 10), arrivalMs: 0, ...overrides };
 }
 
 /** Keeps everything: for tests with few requests. */

@@ -3,7 +3,7 @@ import { toDeviceSpec } from "../../catalog/device-spec.ts";
 import { vllmCalibration, vllmOverheads } from "../../catalog/host-overheads.ts";
 import { specOf } from "../../catalog/resolve.ts";
 import type { Precision } from "../../core/perf/precision.ts";
-import { plainRequest } from "../workload/list-source.ts";
+import { plainRequest } from "../workload/plain-request.ts";
 import type { WorkloadRequest, WorkloadSource } from "../workload/workload.ts";
 import { CsvError, type CsvRow, readCsv } from "./csv.ts";
 import { dataFiles } from "./data-files.ts";
@@ -156,7 +156,7 @@ class ClosedLoop implements WorkloadSource {
   take(): WorkloadRequest {
     const { inputTokens, outputTokens } = this.#options;
     const arrivalMs = this.#due.shift()!;
-    return plainRequest(`${this.#numTaken++}`, { arrivalMs, inputTokens, outputTokens });
+    return { ...plainRequest(`${this.#numTaken++}`, inputTokens, outputTokens), arrivalMs };
   }
 
   ended(_: WorkloadRequest, nowMs: number): void {

@@ -11,7 +11,8 @@ import type { ModelShape } from "../../core/perf/model-shape.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import { LayerTablePerf } from "../tables/layer-table-perf.ts";
 import { readLayerTables } from "../tables/layer-tables.ts";
-import { ListSource, plainRequest } from "../workload/list-source.ts";
+import { ListSource } from "../workload/list-source.ts";
+import { plainRequest } from "../workload/plain-request.ts";
 import { type MeasuredRun, readMeasuredRun } from "./measured-run.ts";
 import { mean, quantile } from "./quantile.ts";
 import { ReportBuilder, type ValidationReport } from "./report.ts";
@@ -199,8 +200,9 @@ function figuresOf(requests: readonly Times[]): Map<string, number> {
 function replayOf({ requests }: MeasuredRun): ListSource {
   const startS = requests[0]!.queuedS;
   return new ListSource(
-    requests.map(({ id, queuedS, inputTokens, outputTokens }) =>
-      plainRequest(id, { arrivalMs: (queuedS - startS) * 1000, inputTokens, outputTokens }),
-    ),
+    requests.map(({ id, queuedS, inputTokens, outputTokens }) => ({
+      ...plainRequest(id, inputTokens, outputTokens),
+      arrivalMs: (queuedS - startS) * 1000,
+    })),
   );
 }

@@ -9,7 +9,8 @@ import { runTwin } from "../driver/run-twin.ts";
 import { buildNetwork } from "../network/build-network.ts";
 import type { RequestOutcome, TwinObserver } from "../observer.ts";
 import type { TwinSpec, TwinWorkerSpec } from "../twin-spec.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT, PulledSource } from "../workload/trace-source.ts";
+import { plainRequest } from "../workload/plain-request.ts";
+import { PulledSource } from "../workload/trace-source.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 
 /** As many requests as the server takes at once (`serve/start.ts`). */
@@ -103,18 +104,8 @@ function workersOf(config: ServeConfig, perf: PerfModel): TwinWorkerSpec[] {
 }
 
 function toWorkload(request: RecordedRequest, index: number): WorkloadRequest {
-  return {
-    id: String(index),
-    arrivalMs: request.arrivalMs,
-    inputTokens: request.inputTokens,
-    outputTokens: request.outputTokens,
-    blocks: null,
-    sessionId: null,
-    tenant: DEFAULT_TENANT,
-    priority: 0,
-    kind: DEFAULT_KIND,
-    encodeMs: 0,
-  };
+  const { arrivalMs, inputTokens, outputTokens } = request;
+  return { ...plainRequest(String(index), inputTokens, outputTokens), arrivalMs };
 }
 
 class ReplayObserver implements TwinObserver {

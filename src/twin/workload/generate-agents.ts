@@ -1,8 +1,8 @@
 import { drawLength, type LengthDistribution } from "../../core/util/length-distribution.ts";
 import type { RandomStream, Rng } from "../../core/util/rng.ts";
+import { plainRequest } from "./plain-request.ts";
 import { BlockNames, PromptBuilder } from "./prompt-builder.ts";
 import { type Agent, type AgentStep, SessionSource, type SessionStarts } from "./session-source.ts";
-import { plainRequest } from "./untimed.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** Sessions of agents that call tools and other agents. */

@@ -4,8 +4,9 @@ import {
   MAX_LENGTH_TOKENS,
 } from "../../core/util/length-distribution.ts";
 import type { Rng } from "../../core/util/rng.ts";
+import { plainRequest } from "./plain-request.ts";
 import { BlockNames, PromptBuilder } from "./prompt-builder.ts";
-import { type Pace, paced, plainRequest } from "./untimed.ts";
+import { type Pace, paced } from "./untimed.ts";
 import type { PromptBlocks, WorkloadSource } from "./workload.ts";
 
 /** Independent requests that share nothing. */

@@ -1,4 +1,4 @@
-import { DEFAULT_KIND, DEFAULT_TENANT } from "./trace-source.ts";
+import { plainRequest } from "./plain-request.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 
 /** Requests of which a workload knows arrival and lengths, and nothing else. */
@@ -6,25 +6,6 @@ export interface PlainRequest {
   readonly arrivalMs: number;
   readonly inputTokens: number;
   readonly outputTokens: number;
-}
-
-/** A request that shares nothing with any other. */
-export function plainRequest(
-  id: string,
-  { arrivalMs, inputTokens, outputTokens }: PlainRequest,
-): WorkloadRequest {
-  return {
-    id,
-    arrivalMs,
-    inputTokens,
-    outputTokens,
-    blocks: null,
-    sessionId: null,
-    tenant: DEFAULT_TENANT,
-    priority: 0,
-    kind: DEFAULT_KIND,
-    encodeMs: 0,
-  };
 }
 
 /** A workload that is a list, in order of arrival. */
@@ -38,7 +19,12 @@ export class ListSource implements WorkloadSource {
 
   /** Requests named by their place in the list. */
   static ofPlain(requests: readonly PlainRequest[]): ListSource {
-    return new ListSource(requests.map((request, index) => plainRequest(String(index), request)));
+    return new ListSource(
+      requests.map(({ arrivalMs, inputTokens, outputTokens }, index) => ({
+        ...plainRequest(String(index), inputTokens, outputTokens),
+        arrivalMs,
+      })),
+    );
   }
 
   get nextArrivalMs(): number {

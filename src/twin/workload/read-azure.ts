@@ -1,7 +1,8 @@
 import { show } from "../../protocol/config-error.ts";
 import { CsvTable } from "./csv.ts";
 import { nonZero } from "./fields.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT, openRows, type TraceOptions } from "./trace-source.ts";
+import { plainRequest } from "./plain-request.ts";
+import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** `2023-11-16 18:17:03.9799600`, in 2024 with microseconds and `+00:00` behind it. */
@@ -32,17 +33,9 @@ export function openAzure(path: string, { zeroLengths = "error" }: TraceOptions 
       const outputTokens = nonZero(lines, "GeneratedTokens", table.length("GeneratedTokens"), zeroLengths);
       if (inputTokens === null || outputTokens === null) return null;
       return {
-        id: String(lines.line),
+        ...plainRequest(String(lines.line), inputTokens, outputTokens),
         // Doubles hold microseconds of today's dates; what is below is noise of the subtraction.
         arrivalMs: Math.round((timeMs - firstMs) * 1000) / 1000,
-        inputTokens,
-        outputTokens,
-        blocks: null,
-        sessionId: null,
-        tenant: DEFAULT_TENANT,
-        priority: 0,
-        kind: DEFAULT_KIND,
-        encodeMs: 0,
       };
     };
   });

@@ -1,6 +1,7 @@
 import { CsvTable } from "./csv.ts";
 import { nonZero } from "./fields.ts";
-import { DEFAULT_TENANT, openRows, type TraceOptions } from "./trace-source.ts";
+import { plainRequest } from "./plain-request.ts";
+import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** Columns that tell the format. Later releases add `Session ID` and `Elapsed time`. */
@@ -29,16 +30,10 @@ export function openBurstGpt(path: string, { zeroLengths = "skip" }: TraceOption
       if (inputTokens === null || outputTokens === null) return null;
       const session = table.text("Session ID");
       return {
-        id: String(lines.line),
+        ...plainRequest(String(lines.line), inputTokens, outputTokens),
         arrivalMs: timeMs - firstMs,
-        inputTokens,
-        outputTokens,
-        blocks: null,
         sessionId: session === "" ? null : session,
-        tenant: DEFAULT_TENANT,
-        priority: 0,
         kind: table.text("Model"),
-        encodeMs: 0,
       };
     };
   });

@@ -2,7 +2,8 @@ import { show } from "../../protocol/config-error.ts";
 import { nearMiss } from "../../protocol/near-miss.ts";
 import { blocksField, jsonObject, lengthField, nameField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT, openRows, type TraceOptions } from "./trace-source.ts";
+import { DEFAULT_KIND, DEFAULT_TENANT } from "./plain-request.ts";
+import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { PromptBlocks, WorkloadRequest, WorkloadSource } from "./workload.ts";
 
 /** Largest block of a trace, in tokens. */

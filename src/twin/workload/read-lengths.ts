@@ -1,7 +1,8 @@
 import type { RandomStream } from "../../core/util/rng.ts";
 import { CsvTable } from "./csv.ts";
 import { LineReader } from "./line-reader.ts";
-import { type Pace, paced, plainRequest } from "./untimed.ts";
+import { plainRequest } from "./plain-request.ts";
+import { type Pace, paced } from "./untimed.ts";
 import { WorkloadError, type WorkloadSource } from "./workload.ts";
 
 /** Columns that tell the format; others are not read. */

@@ -2,7 +2,8 @@ import { MAX_LENGTH_TOKENS } from "../../core/util/length-distribution.ts";
 import { blocksField, jsonObject, lengthField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
 import { MooncakeRow } from "./mooncake-row.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT, openRows, type TraceOptions } from "./trace-source.ts";
+import { plainRequest } from "./plain-request.ts";
+import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { PromptBlocks, WorkloadRequest, WorkloadSource } from "./workload.ts";
 
 /** Tokens of one of Mooncake's blocks. */
@@ -55,16 +56,5 @@ function toRequest(
   outputTokens: number,
   blocks: PromptBlocks | null,
 ): WorkloadRequest {
-  return {
-    id: String(lines.line),
-    arrivalMs,
-    inputTokens,
-    outputTokens,
-    blocks,
-    sessionId: null,
-    tenant: DEFAULT_TENANT,
-    priority: 0,
-    kind: DEFAULT_KIND,
-    encodeMs: 0,
-  };
+  return { ...plainRequest(String(lines.line), inputTokens, outputTokens), arrivalMs, blocks };
 }

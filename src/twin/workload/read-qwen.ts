@@ -1,7 +1,8 @@
 import { show } from "../../protocol/config-error.ts";
 import { blocksField, jsonObject, lengthField, nameField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
-import { DEFAULT_TENANT, openRows, type TraceOptions } from "./trace-source.ts";
+import { plainRequest } from "./plain-request.ts";
+import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** Tokens of one block of the Qwen-Bailian traces. */
@@ -36,16 +37,11 @@ export function openQwen(path: string, { zeroLengths = "error" }: TraceOptions =
       const outputTokens = nonZero(lines, "output_length", outputs, zeroLengths);
       if (inputTokens === null || outputTokens === null) return null;
       return {
-        id: String(lines.line),
+        ...plainRequest(String(lines.line), inputTokens, outputTokens),
         arrivalMs,
-        inputTokens,
-        outputTokens,
         blocks: blocksField(lines, "hash_ids", row.hash_ids, namedTokens, QWEN_BLOCK_TOKENS, ""),
         sessionId: String(root),
-        tenant: DEFAULT_TENANT,
-        priority: 0,
         kind: nameField(lines, "type", row.type),
-        encodeMs: 0,
       };
     };
   });

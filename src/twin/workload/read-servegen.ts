@@ -10,8 +10,9 @@ import { nextGamma, nextWeibull } from "../../core/util/variates.ts";
 import { show } from "../../protocol/config-error.ts";
 import { splitRow } from "./csv.ts";
 import { LineReader, reasonOf } from "./line-reader.ts";
+import { DEFAULT_KIND } from "./plain-request.ts";
 import { TimeHeap } from "./time-heap.ts";
-import { DEFAULT_KIND, PulledSource } from "./trace-source.ts";
+import { PulledSource } from "./trace-source.ts";
 import { WorkloadError, type WorkloadRequest, type WorkloadSource } from "./workload.ts";
 
 /** Most clients of a folder. */

@@ -4,8 +4,8 @@ import { MAX_LENGTH_TOKENS } from "../../core/util/length-distribution.ts";
 import { show } from "../../protocol/config-error.ts";
 import { MAX_NAME_LENGTH } from "./fields.ts";
 import { LineReader, reasonOf } from "./line-reader.ts";
+import { plainRequest } from "./plain-request.ts";
 import { type Agent, type AgentStep, SessionSource, type SessionStarts } from "./session-source.ts";
-import { DEFAULT_TENANT } from "./trace-source.ts";
 import { type PromptBlocks, WorkloadError, type WorkloadSource } from "./workload.ts";
 
 /** Largest file of one session. */
@@ -224,15 +224,10 @@ function readRequest(context: SessionContext, at: string, entry: Fields): NonNul
   const { fields, sessionId } = context;
   const inputTokens = fields.tokens(`${at}.in`, entry.in);
   return {
-    id: `${sessionId}/${at}`,
-    inputTokens,
-    outputTokens: fields.tokens(`${at}.out`, entry.out),
+    ...plainRequest(`${sessionId}/${at}`, inputTokens, fields.tokens(`${at}.out`, entry.out)),
     blocks: readBlocks(context, `${at}.hash_ids`, entry.hash_ids, inputTokens),
     sessionId,
-    tenant: DEFAULT_TENANT,
-    priority: 0,
     kind: "agent",
-    encodeMs: 0,
   };
 }
 

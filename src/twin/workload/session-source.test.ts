@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { playWorkload } from "../../../test/support/workload-run.ts";
+import { plainRequest } from "./plain-request.ts";
 import { type Agent, type AgentStep, SessionSource } from "./session-source.ts";
-import { plainRequest } from "./untimed.ts";
 
 interface Step {
   id?: string;

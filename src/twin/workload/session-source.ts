@@ -1,8 +1,6 @@
+import type { UntimedRequest } from "./plain-request.ts";
 import { TimeHeap } from "./time-heap.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
-
-/** A request whose time is not known yet. */
-export type UntimedRequest = Omit<WorkloadRequest, "arrivalMs">;
 
 /** What an agent does after its last request has ended. */
 export interface AgentStep {

@@ -8,12 +8,6 @@ export interface TraceOptions {
   readonly zeroLengths?: ZeroLengths;
 }
 
-/** Tenant of requests whose source knows none. */
-export const DEFAULT_TENANT = "default";
-
-/** Class of requests whose source knows none. */
-export const DEFAULT_KIND = "text";
-
 /** A source over a function that makes one request after the other, in order of arrival, and null at the end. */
 export class PulledSource implements WorkloadSource {
   readonly #pull: () => WorkloadRequest | null;

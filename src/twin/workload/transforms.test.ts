@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { playWorkload } from "../../../test/support/workload-run.ts";
 import { Rng } from "../../core/util/rng.ts";
+import { plainRequest } from "./plain-request.ts";
 import { SessionSource } from "./session-source.ts";
 import { PulledSource } from "./trace-source.ts";
 import {
@@ -11,7 +12,6 @@ import {
   TenantSource,
   TimeScaledSource,
 } from "./transforms.ts";
-import { plainRequest } from "./untimed.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 
 function fromTimes(...times: number[]): WorkloadSource {

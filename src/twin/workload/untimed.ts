@@ -1,6 +1,7 @@
 import type { ArrivalProcess } from "./arrival-process.ts";
-import { SessionSource, type UntimedRequest } from "./session-source.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT, PulledSource } from "./trace-source.ts";
+import type { UntimedRequest } from "./plain-request.ts";
+import { SessionSource } from "./session-source.ts";
+import { PulledSource } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** Makes one request after the other; null after the last. */
@@ -35,19 +36,4 @@ export function paced(make: RequestMaker, pace: Pace, close: () => void = () => 
     const request = make();
     return request === null ? null : { ...request, arrivalMs };
   }, close);
-}
-
-/** A request of the default tenant and class that shares nothing. */
-export function plainRequest(id: string, inputTokens: number, outputTokens: number): UntimedRequest {
-  return {
-    id,
-    inputTokens,
-    outputTokens,
-    blocks: null,
-    sessionId: null,
-    tenant: DEFAULT_TENANT,
-    priority: 0,
-    kind: DEFAULT_KIND,
-    encodeMs: 0,
-  };
 }

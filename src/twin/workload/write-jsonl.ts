@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { reasonOf } from "./line-reader.ts";
+import { DEFAULT_KIND, DEFAULT_TENANT } from "./plain-request.ts";
 import { TimeHeap } from "./time-heap.ts";
-import { DEFAULT_KIND, DEFAULT_TENANT } from "./trace-source.ts";
 import { WorkloadError, type WorkloadRequest, type WorkloadSource } from "./workload.ts";
 
 /** Characters that are written at once. */

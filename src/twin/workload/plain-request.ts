@@ -1,0 +1,25 @@
+import type { WorkloadRequest } from "./workload.ts";
+
+/** Tenant of requests whose source knows none. */
+export const DEFAULT_TENANT = "default";
+
+/** Class of requests whose source knows none. */
+export const DEFAULT_KIND = "text";
+
+/** A request whose time of arrival is not known yet. */
+export type UntimedRequest = Omit<WorkloadRequest, "arrivalMs">;
+
+/** A request of the default tenant and class that shares nothing with any other. Readers override what their trace tells. */
+export function plainRequest(id: string, inputTokens: number, outputTokens: number): UntimedRequest {
+  return {
+    id,
+    inputTokens,
+    outputTokens,
+    blocks: null,
+    sessionId: null,
+    tenant: DEFAULT_TENANT,
+    priority: 0,
+    kind: DEFAULT_KIND,
+    encodeMs: 0,
+  };
+}
