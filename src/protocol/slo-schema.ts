@@ -6,7 +6,8 @@ const MAX_RULES = 32;
 const boundSchema = z.number().positive();
 const shareSchema = z.number().gt(0).max(1);
 
-const metricSchema = z.enum([
+/** Everything that a distribution is kept of. `docs/reference/simulation-report.md` defines each one. */
+export const LATENCY_METRICS = [
   "ttftMs",
   "itlMs",
   "tpotMs",
@@ -17,7 +18,9 @@ const metricSchema = z.enum([
   "ttftSlowdown",
   "tpotSlowdown",
   "e2eSlowdown",
-]);
+] as const;
+
+export type LatencyMetric = (typeof LATENCY_METRICS)[number];
 
 const requestsSchema = z.strictObject({
   kind: z.literal("requests"),
@@ -33,7 +36,11 @@ const requestsSchema = z.strictObject({
   class: z.string().min(1).max(64).optional(),
 });
 
-const ruleSchema = z.strictObject({ metric: metricSchema, quantile: shareSchema, max: boundSchema });
+const ruleSchema = z.strictObject({
+  metric: z.enum(LATENCY_METRICS),
+  quantile: shareSchema,
+  max: boundSchema,
+});
 
 /** A set of service levels: bounds of each request, bounds of quantiles, or a published set. */
 export const sloSchema = z

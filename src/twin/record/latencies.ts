@@ -1,23 +1,8 @@
+import { LATENCY_METRICS, type LatencyMetric } from "../../protocol/slo-schema.ts";
 import type { RequestOutcome } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 import { LatencyHistogram } from "./latency-histogram.ts";
 import type { Reference } from "./reference-times.ts";
-
-/** Everything that a distribution is kept of. `docs/reference/simulation-report.md` defines each one. */
-export const LATENCY_METRICS = [
-  "ttftMs",
-  "itlMs",
-  "tpotMs",
-  "e2eMs",
-  "queuedMs",
-  "maxGapMs",
-  "worstGapsMs",
-  "ttftSlowdown",
-  "tpotSlowdown",
-  "e2eSlowdown",
-] as const;
-
-export type LatencyMetric = (typeof LATENCY_METRICS)[number];
 
 /** One completed request; null: it does not have this metric, or it was not recorded. ITL is of gaps, not of requests. */
 export type RequestLatencies = Readonly<Record<Exclude<LatencyMetric, "itlMs">, number | null>>;

@@ -1,4 +1,5 @@
-import type { LatencyMetric, RequestLatencies } from "./latencies.ts";
+import type { LatencyMetric } from "../../protocol/slo-schema.ts";
+import type { RequestLatencies } from "./latencies.ts";
 
 /** Bounds that every single request has to meet; null: not bounded. */
 export type RequestBounds = Readonly<Partial<Record<Exclude<LatencyMetric, "itlMs">, number>>>;

@@ -1,5 +1,6 @@
 import type { RunResult } from "../../protocol/simulation-schema.ts";
-import { LATENCY_METRICS, type LatencyMetric, type RequestGroup } from "../record/latencies.ts";
+import { LATENCY_METRICS, type LatencyMetric } from "../../protocol/slo-schema.ts";
+import type { RequestGroup } from "../record/latencies.ts";
 import type { LatencyHistogram } from "../record/latency-histogram.ts";
 import { plannedWorker, type Recorder } from "../record/recorder.ts";
 import type { SloSet } from "../record/slo.ts";
