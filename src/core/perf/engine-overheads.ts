@@ -6,7 +6,7 @@ import type { StepLoad } from "./step-load.ts";
  * `src/catalog/host-overheads.ts` for values.
  */
 export interface EngineOverheads {
-  /** From a request's arrival until the scheduler has it: HTTP, tokenisation, the way to the engine's process. */
+  /** From a request's arrival until the scheduler has it: receiving it, tokenisation, handing it to the engine. */
   readonly requestMs: number;
   /** From the end of a step until its tokens are at the client. */
   readonly outputMs: number;

@@ -94,7 +94,7 @@ export class RandomStream {
     return word % bound;
   }
 
-  /** Exponential with the given mean: the gap between arrivals of a Poisson process. */
+  /** Exponential with the given mean: the gap between arrivals that do not depend on each other. */
   nextExponential(mean: number): number {
     return -mean * Math.log1p(-this.nextFloat());
   }
