@@ -38,7 +38,7 @@ interface Shared {
   readonly spec: AgentsSpec;
   readonly names: BlockNames;
   readonly system: PromptBuilder;
-  readonly stream: RandomStream;
+  readonly rng: Rng;
 }
 
 /**
@@ -48,12 +48,11 @@ interface Shared {
 export function generateAgents(spec: AgentsSpec, starts: SessionStarts, rng: Rng): WorkloadSource {
   const names = new BlockNames();
   const system = new PromptBuilder(spec.blockTokens, names).append(spec.systemTokens);
+  const shared = { spec, names, system, rng };
   let numSessions = 0;
   const nextSession = (): Agent => {
     const sessionId = `session-${++numSessions}`;
-    // A stream of its own, so that a session is the same whatever runs beside it.
-    const shared = { spec, names, system, stream: rng.stream(`workload/${sessionId}`) };
-    return new GeneratedAgent(shared, sessionId, sessionId, drawLength(spec.turns, shared.stream), 0);
+    return new GeneratedAgent(shared, sessionId, sessionId, spec.turns, 0);
   };
   return new SessionSource(nextSession, starts);
 }
@@ -63,23 +62,27 @@ class GeneratedAgent implements Agent {
   readonly #sessionId: string;
   readonly #name: string;
   readonly #depth: number;
+  /** Its own, so that an agent sends the same whatever runs beside it, and however fast. */
+  readonly #stream: RandomStream;
   readonly #numTurns: number;
   readonly #prompt: PromptBuilder;
   #turn = 0;
   #numChildren = 0;
   #outputTokens = 0;
 
-  constructor(shared: Shared, sessionId: string, name: string, numTurns: number, depth: number) {
+  constructor(shared: Shared, sessionId: string, name: string, turns: LengthDistribution, depth: number) {
     this.#shared = shared;
     this.#sessionId = sessionId;
     this.#name = name;
-    this.#numTurns = numTurns;
+    this.#stream = shared.rng.stream(`workload/${name}`);
+    this.#numTurns = drawLength(turns, this.#stream);
     this.#depth = depth;
     this.#prompt = new PromptBuilder(shared.spec.blockTokens, shared.names, shared.system);
   }
 
   next(): AgentStep | null {
-    const { spec, stream } = this.#shared;
+    const { spec } = this.#shared;
+    const stream = this.#stream;
     if (this.#turn === this.#numTurns) return null;
     const isFirst = this.#turn === 0;
     const addedTokens = drawLength(isFirst ? spec.taskTokens : spec.resultTokens, stream);
@@ -101,13 +104,12 @@ class GeneratedAgent implements Agent {
   }
 
   #fanOut(): AgentStep["starts"] {
-    const { spec, stream } = this.#shared;
-    const { fanOut } = spec;
+    const { fanOut } = this.#shared.spec;
+    const stream = this.#stream;
     if (fanOut === null || this.#depth >= fanOut.depth || stream.nextFloat() >= fanOut.probability) return [];
     return Array.from({ length: drawLength(fanOut.agents, stream) }, () => {
       const name = `${this.#name}.${++this.#numChildren}`;
-      const numTurns = drawLength(fanOut.turns, stream);
-      const agent = new GeneratedAgent(this.#shared, this.#sessionId, name, numTurns, this.#depth + 1);
+      const agent = new GeneratedAgent(this.#shared, this.#sessionId, name, fanOut.turns, this.#depth + 1);
       return { agent, delayMs: 0 };
     });
   }
@@ -116,7 +118,7 @@ class GeneratedAgent implements Agent {
     const { mean, deviation } = this.#shared.spec.toolMs;
     if (mean === 0) return 0;
     const variance = Math.log1p((deviation / mean) ** 2);
-    const normal = this.#shared.stream.nextNormal();
+    const normal = this.#stream.nextNormal();
     return Math.exp(Math.log(mean) - variance / 2 + Math.sqrt(variance) * normal);
   }
 }

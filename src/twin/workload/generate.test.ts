@@ -148,6 +148,27 @@ describe("agents", () => {
     expect(times.get("session-1/2")).toBe(130);
   });
 
+  it("send the same whatever the fleet's speed", () => {
+    const fanOut = { probability: 0.5, agents: 3, turns: "uniform:1:4" };
+    const busy = {
+      ...section,
+      outputTokens: "uniform:10:900",
+      toolMs: { mean: 300, deviation: 200 },
+      fanOut,
+    };
+    const lengths = (serviceMs: number) =>
+      new Map(
+        play({ ...busy, requests: 60 }, { serviceMs }).map((one) => [
+          one.id,
+          [one.inputTokens, one.outputTokens],
+        ]),
+      );
+    const slow = lengths(2000);
+    const common = [...lengths(3)].filter(([id]) => slow.has(id));
+    expect(common.length).toBeGreaterThan(30);
+    for (const [id, sizes] of common) expect(slow.get(id)).toEqual(sizes);
+  });
+
   it("run their sub-agents beside when they do not wait", () => {
     const fanOut = { probability: 1, agents: 1, turns: 1, waits: false };
     const played = play(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { playWorkload } from "../../../test/support/workload-run.ts";
 import { plainRequest } from "./plain-request.ts";
-import { type Agent, type AgentStep, SessionSource } from "./session-source.ts";
+import { type Agent, type AgentStep, MAX_ACTIVE_SESSIONS, SessionSource } from "./session-source.ts";
 
 interface Step {
   id?: string;
@@ -45,6 +45,18 @@ describe("sessions", () => {
       ["a", 5],
       ["b", 26],
     ]);
+  });
+
+  it("that find no room start when another ends, not when they were due", () => {
+    let numStarted = 0;
+    const source = new SessionSource(() => agent({ id: String(numStarted++) }), {
+      arrivals: () => numStarted,
+    });
+    const open = Array.from({ length: MAX_ACTIVE_SESSIONS }, () => source.take());
+    expect(source.nextArrivalMs).toBe(Number.POSITIVE_INFINITY);
+    const endMs = 5 * MAX_ACTIVE_SESSIONS;
+    source.ended(open[0]!, endMs);
+    expect(source.take()).toMatchObject({ id: String(MAX_ACTIVE_SESSIONS), arrivalMs: endMs });
   });
 
   it("keep their distance from the last arrival where its end is not known, unless it still runs", () => {

@@ -32,7 +32,7 @@ export type SessionStarts =
  * Most sessions at once. Those that would start beyond it start when another ends: a fleet that cannot keep up shall not take all
  * of the simulator's memory.
  */
-const MAX_ACTIVE_SESSIONS = 100_000;
+export const MAX_ACTIVE_SESSIONS = 100_000;
 
 interface Running {
   readonly agent: Agent;
@@ -60,6 +60,8 @@ export class SessionSource implements WorkloadSource {
   readonly #waiting = new Map<string, Running>();
   #numSessions = 0;
   #nextStartMs = Number.POSITIVE_INFINITY;
+  /** When there was last no room for a session: those due before start then. */
+  #fullUntilMs = 0;
   #isExhausted = false;
 
   /** `nextSession` gives the first agent of each session, or null after the last. */
@@ -97,9 +99,9 @@ export class SessionSource implements WorkloadSource {
       !this.#isExhausted &&
       this.#numSessions < MAX_ACTIVE_SESSIONS &&
       this.#nextStartMs < Number.POSITIVE_INFINITY &&
-      this.#nextStartMs <= this.#ready.firstMs
+      Math.max(this.#nextStartMs, this.#fullUntilMs) <= this.#ready.firstMs
     ) {
-      const startMs = this.#nextStartMs;
+      const startMs = Math.max(this.#nextStartMs, this.#fullUntilMs);
       this.#nextStartMs = this.#starts.arrivals();
       this.#start(startMs);
     }
@@ -157,6 +159,7 @@ export class SessionSource implements WorkloadSource {
       if (parent.numChildren === 0 && parent.held?.waitsForAgents === true) this.#send(parent, nowMs);
     }
     if (session.numAgents > 0) return;
+    if (this.#numSessions === MAX_ACTIVE_SESSIONS) this.#fullUntilMs = nowMs;
     this.#numSessions--;
     if ("lanes" in this.#starts) this.#start(nowMs + this.#starts.gapMs);
   }

@@ -12,6 +12,7 @@ import {
   TenantSource,
   TimeScaledSource,
 } from "./transforms.ts";
+import { paced } from "./untimed.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 
 function fromTimes(...times: number[]): WorkloadSource {
@@ -48,6 +49,20 @@ describe("scaling time", () => {
   it("scales thought, and not the time that the server takes", () => {
     const played = playWorkload(new TimeScaledSource(closedLoop(), 10), { serviceMs: 7 });
     expect(arrivals(played)).toEqual([200, 407]);
+  });
+
+  it("never send what follows an end before it, whatever the factor loses in rounding", () => {
+    let numMade = 0;
+    const make = () => (numMade < 2000 ? plainRequest(String(numMade++), 10, 1) : null);
+    const played = playWorkload(new TimeScaledSource(paced(make, { concurrency: 1, thinkMs: 0 }), 0.7), {
+      serviceMs: 1.1,
+    });
+    let endMs = 0;
+    for (const { arrivalMs } of played) {
+      expect(arrivalMs).toBeGreaterThanOrEqual(endMs);
+      endMs = arrivalMs + 1.1;
+    }
+    expect(played).toHaveLength(2000);
   });
 });
 

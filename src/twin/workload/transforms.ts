@@ -9,6 +9,9 @@ import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 export class TimeScaledSource implements WorkloadSource {
   readonly #inner: WorkloadSource;
   readonly #factor: number;
+  /** Time of the last end, as it was given and as the inner source knows it. */
+  #nowMs = 0;
+  #innerNowMs = 0;
 
   constructor(inner: WorkloadSource, factor: number) {
     this.#inner = inner;
@@ -20,16 +23,24 @@ export class TimeScaledSource implements WorkloadSource {
   }
 
   get nextArrivalMs(): number {
-    return this.#inner.nextArrivalMs * this.#factor;
+    return this.#scaled(this.#inner.nextArrivalMs);
   }
 
   take(): WorkloadRequest {
     const request = this.#inner.take();
-    return { ...request, arrivalMs: request.arrivalMs * this.#factor };
+    return { ...request, arrivalMs: this.#scaled(request.arrivalMs) };
   }
 
   ended(request: WorkloadRequest, nowMs: number): void {
-    this.#inner.ended(request, nowMs / this.#factor);
+    this.#nowMs = nowMs;
+    this.#innerNowMs = nowMs / this.#factor;
+    this.#inner.ended(request, this.#innerNowMs);
+  }
+
+  /** Dividing and multiplying may lose the last bit: what follows an end must not come before it. */
+  #scaled(innerMs: number): number {
+    const scaledMs = innerMs * this.#factor;
+    return innerMs >= this.#innerNowMs && scaledMs < this.#nowMs ? this.#nowMs : scaledMs;
   }
 
   close(): void {
