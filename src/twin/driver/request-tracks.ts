@@ -104,6 +104,11 @@ export class RequestTracks {
     const track = this.#of(id);
     this.#byId.delete(id);
     const { workload } = track;
+    if (end === "stop") {
+      // The loop keeps the end-of-generation token to itself. It was drawn in a step of its own, and traces count it.
+      track.numOutputTokens++;
+      this.#tokenAt(track, nowMs);
+    }
     const firstMs = Number.isNaN(track.firstTokenMs) ? nowMs : track.firstTokenMs;
     const outcome = {
       end,

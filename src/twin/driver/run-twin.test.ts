@@ -34,12 +34,34 @@ describe("runTwin", () => {
     expect(summary).toMatchObject({ end: "finished", numRequests: 1, endMs: 7 + 15 + 3 * 5.5 });
     const outcome = observer.outcomes.get("r")!;
     expect(outcome).toMatchObject({ end: "stop", isCompleted: true, ttftMs: 15, e2eMs: 31.5, maxGapMs: 5.5 });
-    // The token that ends the output is drawn and not passed on.
-    expect(outcome.numOutputTokens).toBe(3);
-    expect(observer.gaps).toEqual([
-      [5.5, 1],
-      [5.5, 1],
+    // The token that ends the output is one of them.
+    expect(outcome.numOutputTokens).toBe(4);
+    expect(observer.gaps.reduce((sum, [gapMs, count]) => sum + gapMs * count, 0)).toBeCloseTo(16.5);
+  });
+
+  it("counts and times the same tokens whether policies know the length or not", () => {
+    for (const outputTokens of [1, 2, 3, 50]) {
+      const of = (outputBound: number | "true") => {
+        const { observer } = run({ outputBound }, [workloadRequest({ outputTokens })]);
+        const { end: _, ...outcome } = observer.outcomes.get("r")!;
+        return { outcome, numGaps: observer.gaps.reduce((sum, [, count]) => sum + count, 0) };
+      };
+      expect(of(2000)).toEqual(of("true"));
+      expect(of(2000)).toMatchObject({
+        outcome: { numOutputTokens: outputTokens },
+        numGaps: outputTokens - 1,
+      });
+    }
+  });
+
+  it("is over when its last request is, whatever timers and faults are left", () => {
+    const late = { kind: "crash", worker: "d", atMs: 5000, restarts: false } as const;
+    const { observer, summary } = run({ workers: SPLIT, maxVirtualMs: 1000, faults: [late] }, [
+      workloadRequest({ outputTokens: 4 }),
     ]);
+    expect(observer.outcomes.get("r")).toMatchObject({ isCompleted: true });
+    expect(summary.end).toBe("finished");
+    expect(summary.endMs).toBeLessThan(100);
   });
 
   it("shows policies the true length when asked to, and passes every token on", () => {

@@ -32,10 +32,11 @@ export class TwinRun {
   readonly #host: WorkerHost;
   readonly #hash = new TraceHash();
   #dispatcherWakeMs = Number.POSITIVE_INFINITY;
-  /** When the last request ended: timers that nobody needs any more may run out later. */
+  /** When the last request ended. */
   #lastEndMs = 0;
   #numEvents = 0;
   #numRequests = 0;
+  #numEnded = 0;
 
   constructor(spec: TwinSpec, source: WorkloadSource, observer: TwinObserver) {
     checkSpec(spec);
@@ -71,6 +72,8 @@ export class TwinRun {
     const { maxVirtualMs } = this.#spec;
     for (;;) {
       const arrivalMs = this.#source.nextArrivalMs;
+      // Timers and faults that are left concern nobody.
+      if (arrivalMs === Number.POSITIVE_INFINITY && this.#numEnded === this.#numRequests) break;
       const heapMs = this.#heap.nextMs;
       const flowMs = this.#host.nextTransferEndMs;
       const nextMs = Math.min(arrivalMs, heapMs, flowMs);
@@ -179,6 +182,7 @@ export class TwinRun {
   #end(requestId: RequestId, end: string, isCompleted: boolean): void {
     const workload = this.#tracks.end(requestId, end, isCompleted, this.#clock.nowMs);
     this.#lastEndMs = this.#clock.nowMs;
+    this.#numEnded++;
     this.#hash.addNumber(this.#clock.nowMs);
     this.#hash.addText(end);
     this.#source.ended(workload, this.#clock.nowMs);

@@ -94,7 +94,9 @@ export function usefulOf(
 ): RunResult["useful"] {
   const { all } = recorder;
   const goodPrefill = tally?.computedInputTokens ?? Math.max(all.inputTokens - all.cachedTokens, 0);
-  const goodDecode = tally?.outputTokens ?? all.outputTokens;
+  // The last chunk of a prompt draws the first output token, so decodes compute one token less per request.
+  const goodDecode =
+    tally === null ? all.outputTokens - all.numCompleted : tally.outputTokens - tally.numGood;
   let prefillTokens = 0;
   let decodeTokens = 0;
   for (const [, { steps }] of recorder.usages) {
@@ -103,7 +105,6 @@ export function usefulOf(
       decodeTokens += steps[kind].decodeTokens;
     }
   }
-  // The last chunk of a prompt draws the first output token, so decodes compute one token less per request.
   const prefillShare = Math.min(ratio(goodPrefill, prefillTokens) ?? 0, 1);
   const decodeShare = Math.min(ratio(goodDecode, decodeTokens) ?? 0, 1);
   let deviceMs = 0;
