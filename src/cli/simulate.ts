@@ -20,7 +20,7 @@ import { chooseFleets, loadSimulateOptions, type SimulateOptions } from "./simul
 
 const EXAMPLES = `
 Examples:
-  twofold simulate examples/splitwise.yaml
+  twofold simulate examples/together-or-apart.yaml
   twofold simulate scenario.yaml --seeds 5 --html report.html
   twofold simulate scenario.yaml --fleet split --set fleets.split.workers[0].count=4 --json > result.json
 
