@@ -50,6 +50,7 @@ export function vllmOverheads(served: EngineCase, fit: ServingFit = VLLM_FIT): E
     outputMs: 0,
     stepMs: host * terms.stepMs.value,
     sequenceMs: host * terms.sequenceMs.value,
+    prefillTokenMs: 0,
     mixedLayerMs: host * terms.mixedLayerMs.value,
     vocabularyMs: terms.vocabularyMs.value,
     contextSkew: terms.contextSkew.value,

@@ -55,6 +55,8 @@ export interface Request {
    * them already: a conversation keeps its chain, and the twin knows texts by identity alone. The rest is hashed where needed.
    */
   readonly knownBlockHashes?: Int32Array;
+  /** How many of these blocks are the prompt's: the twin names those of the output as well, which no decision may see. Absent: all. */
+  readonly numKnownPromptBlocks?: number;
   /**
    * Output that an earlier attempt has already emitted. It counts as known, so a request that moves to another
    * worker goes on from exactly the next token. Empty for a fresh request.

@@ -3,6 +3,7 @@ import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../
 import { type Booking, FleetLedger } from "../router/fleet-ledger.ts";
 import type { PlacementDecision, PlacementPolicy } from "../router/placement.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
+import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
 
@@ -211,8 +212,11 @@ export class Dispatcher {
     const { request } = flight;
     const numTokens = request.promptTokens.length + request.resumedTokens.length;
     const maxOutputTokens = request.maxOutputTokens - request.resumedTokens.length;
-    const promptBlockHashes = request.knownBlockHashes ?? null;
-    const query = { numPromptTokens: numTokens, maxOutputTokens, promptBlockHashes };
+    const query = {
+      numPromptTokens: numTokens,
+      maxOutputTokens,
+      promptBlockHashes: promptBlockHashesOf(request),
+    };
     const decision = this.#options.placement.place(query, this.#ledger.views(), this.#ledger.extremes());
     if (decision === null) {
       this.#waiting.add(flight);
@@ -348,4 +352,10 @@ export class Dispatcher {
 
 function failureOf(reason: HandoffFailure): DispatchFailure {
   return reason === "no_space" ? "kv_exhausted" : "worker_lost";
+}
+
+function promptBlockHashesOf({ knownBlockHashes, numKnownPromptBlocks }: Request): Int32Array | null {
+  if (knownBlockHashes === undefined) return null;
+  if (numKnownPromptBlocks === undefined) return knownBlockHashes;
+  return knownBlockHashes.subarray(0, numKnownPromptBlocks * HASH_WORDS);
 }

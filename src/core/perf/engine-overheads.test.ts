@@ -9,6 +9,7 @@ const FREE: EngineOverheads = {
   stepMs: 0,
   vocabularyMs: 0,
   sequenceMs: 0,
+  prefillTokenMs: 0,
   mixedLayerMs: 0,
   contextSkew: 0,
 };
@@ -50,6 +51,7 @@ describe("EngineModel", () => {
     const overheads = { stepMs: 1, sequenceMs: 0.5, mixedLayerMs: 0.1 };
     expect(price(overheads, load([1000, 3000])).hostMs).toBeCloseTo(2);
     expect(price(overheads, load([1000, 3000], 64)).hostMs).toBeCloseTo(1 + 3 * 0.5 + 1);
+    expect(price({ prefillTokenMs: 0.01 }, load([1000], 64)).hostMs).toBeCloseTo(0.64);
   });
 
   it("charges the vocabulary only where tokens are drawn", () => {

@@ -16,6 +16,8 @@ export interface EngineOverheads {
   readonly vocabularyMs: number;
   /** Per sequence in a step. */
   readonly sequenceMs: number;
+  /** Per prompt token in a step. */
+  readonly prefillTokenMs: number;
   /** Per layer of a step that has a prefill chunk: attention then runs outside recorded graphs and waits for its launches. */
   readonly mixedLayerMs: number;
   /**
@@ -54,13 +56,14 @@ export class EngineModel implements PerfModel {
   }
 
   stepTime(load: StepLoad, out: StepTime): void {
-    const { stepMs, sequenceMs, contextSkew } = this.#overheads;
+    const { stepMs, sequenceMs, prefillTokenMs, contextSkew } = this.#overheads;
     const { decodeContextTokens, numDecodes, maxDecodeContextTokens } = load;
     const uneven = numDecodes * maxDecodeContextTokens - decodeContextTokens;
     load.decodeContextTokens = decodeContextTokens + contextSkew * uneven;
     this.#kernels.stepTime(load, out);
     load.decodeContextTokens = decodeContextTokens;
     out.hostMs += stepMs + sequenceMs * (numDecodes + load.numPrefills);
+    out.hostMs += prefillTokenMs * load.numPrefillTokens;
     if (load.numPrefills > 0) out.hostMs += this.#mixedMs;
     if (load.numSamples > 0) out.deviceMs += this.#sampleMs;
   }

@@ -8,7 +8,9 @@ import {
   twinWorker,
   workloadRequest,
 } from "../../../test/support/twin.ts";
+import { createLoadPlacement, type PlacementPolicy } from "../../core/router/placement.ts";
 import { SCHEDULING_POLICY_NAMES } from "../../core/scheduler/policies/registry.ts";
+import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import type { TwinSpec } from "../twin-spec.ts";
 import { ListSource } from "../workload/list-source.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
@@ -162,6 +164,26 @@ describe("runTwin", () => {
     expect(observer.outcomes.get("r")).toMatchObject({ ttftMs: 45, e2eMs: 94.5 });
   });
 
+  it("stays slow when its process is restarted", () => {
+    const slow = { kind: "slow-worker", worker: "w", atMs: 0, factor: 3 } as const;
+    const crash = { kind: "crash", worker: "w", atMs: 0.5, restarts: true } as const;
+    const { observer } = run({ faults: [slow, crash] }, [workloadRequest({ arrivalMs: 1, outputTokens: 4 })]);
+    expect(observer.outcomes.get("r")).toMatchObject({ ttftMs: 45 });
+  });
+
+  it("shows placement the blocks of the prompt, and not those of the output", () => {
+    const seen: number[] = [];
+    const placement = {
+      ...createLoadPlacement({ localPrefillBelowTokens: 0 }),
+      place: (...args: Parameters<PlacementPolicy["place"]>) => {
+        seen.push(args[0].promptBlockHashes!.length / HASH_WORDS);
+        return createLoadPlacement({ localPrefillBelowTokens: 0 }).place(...args);
+      },
+    };
+    run({ placement }, [workloadRequest({ inputTokens: 100, outputTokens: 500 })]);
+    expect(seen).toEqual([Math.floor(100 / 16)]);
+  });
+
   it("says when its time is over", () => {
     const { summary } = run({ maxVirtualMs: 20 }, [workloadRequest({ outputTokens: 1000 })]);
     expect(summary.end).toBe("time");
@@ -206,7 +228,8 @@ describe("runTwin", () => {
           }));
           const runs = [1, 4, 32].map((maxStepsPerPlan) => {
             const network = new PrivateLinks({ bytesPerSecond: 1e8, latencyMs: 0.1 });
-            return run({ workers, network, maxStepsPerPlan, outputBound: 60 }, requests);
+            const faults = [{ kind: "slow-worker", worker: workers[0]!.id, atMs: 61, factor: 2.5 }] as const;
+            return run({ workers, network, maxStepsPerPlan, outputBound: 60, faults }, requests);
           });
           const [single, ...rows] = runs;
           for (const row of rows) {

@@ -77,6 +77,7 @@ export class RequestMaker {
       epoch: 0,
       promptTokens: this.#promptOf(workload.inputTokens),
       knownBlockHashes: this.#hashes(workload, number),
+      numKnownPromptBlocks: this.#hashesPrompts ? Math.floor(workload.inputTokens / this.#blockTokens) : 0,
       resumedTokens: NO_TOKENS,
       maxOutputTokens:
         this.#outputBound === "true"

@@ -349,6 +349,8 @@ export class WorkerHost {
     const index = this.#spec.workers.findIndex(({ id }) => id === fault.worker);
     const worker = this.#workers[index]!;
     if (fault.kind === "slow-worker") {
+      // Steps that are priced and have not begun take the new speed as well.
+      this.#before(worker);
       worker.engine.slowFactor = fault.factor;
       this.#observer.workerChanged(worker.id, "slow", fault.factor, this.#nowMs);
       return;
@@ -357,7 +359,10 @@ export class WorkerHost {
     this.#crash(worker);
     if (fault.restarts) {
       const generation = Number(worker.id.split("#")[1] ?? 1) + 1;
-      this.#workers[index] = this.#makeWorker(index, `${worker.spec.id}#${generation}`);
+      const restarted = this.#makeWorker(index, `${worker.spec.id}#${generation}`);
+      // The part stays slow: a new process does not mend it.
+      restarted.engine.slowFactor = worker.engine.slowFactor;
+      this.#workers[index] = restarted;
       const atMs = this.#nowMs + worker.spec.startUpMs;
       this.#heap.push({ kind: "ready", atMs, rank: RANK.ready, index });
     }

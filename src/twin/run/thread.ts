@@ -11,6 +11,7 @@ const EXPECTED: ReadonlySet<string> = new Set([
   "WorkloadError",
   "CatalogError",
   "TableError",
+  "TwinSpecError",
 ]);
 
 /** Runs one task after another of one scenario, in a thread of its own. Each answer is sent through `port`. */
