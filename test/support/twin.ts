@@ -13,11 +13,13 @@ export function linearPerf(times: {
   prefillMsPerToken: number;
   decodeMs: number;
   kvCapacityTokens?: number;
+  handoffTail?: PerfModel["handoffTail"];
 }): PerfModel {
   return {
     host: { requestMs: 0, outputMs: 0 },
     kvCapacityTokens: times.kvCapacityTokens ?? 16_384,
     kvBytesPerToken: 1000,
+    handoffTail: times.handoffTail,
     stepTime(load: StepLoad, out: StepTime) {
       out.deviceMs =
         times.stepMs + times.prefillMsPerToken * load.numPrefillTokens + times.decodeMs * load.numDecodes;

@@ -299,6 +299,12 @@ describe("an impossible deployment", () => {
 
   it("in FP4 on a device without it is refused", () => {
     expect(createPerfModel({ ...LLAMA_ON_H100, weightPrecision: "fp4" }).problem?.code).toBe("precision");
+    const widened = createPerfModel({
+      ...LLAMA_ON_H100,
+      weightPrecision: "fp8",
+      activationPrecision: "bf16",
+    });
+    expect(widened.problem?.message).toContain("allowed are fp8");
   });
 });
 

@@ -3,7 +3,7 @@ import type { DeviceSpec, Parallelism } from "./device-spec.ts";
 import type { KernelTables } from "./efficiencies.ts";
 import type { EngineCalibration } from "./engine-calibration.ts";
 import { kvCapacity } from "./kv-capacity.ts";
-import { kvBytesPerToken, type ModelFormats } from "./model-bytes.ts";
+import { handoffTail, kvBytesPerToken, type ModelFormats } from "./model-bytes.ts";
 import type { ModelShape } from "./model-shape.ts";
 import type { AttentionMath } from "./operators/attention.ts";
 import type { GemmFormat } from "./operators/gemm.ts";
@@ -17,18 +17,15 @@ export interface PerfModelOptions {
   readonly device: DeviceSpec;
   readonly model: ModelShape;
   readonly parallelism: Parallelism;
-  /** Of all matrices, unless `attentionFormat` or `ffnFormat` says otherwise. */
+  /** Of all matrices. */
   readonly weightPrecision: Precision;
   readonly kvPrecision: Precision;
-  /** Of activations: bf16 with narrower weights means that the weights are widened in the kernel. Default: as the weights. */
+  /** Of activations: as the weights (default), or bf16 with FP4 weights, which are then widened in the kernel. */
   readonly activationPrecision?: Precision;
   /** What attention multiplies queries, keys and values in. Default bf16, as measured kernels do even where KV is FP8. */
   readonly attentionMath?: AttentionMath;
   /** FP8 weights have a scale per 128 x 128 block (DeepSeek's format) instead of one per channel. */
   readonly hasBlockScales?: boolean;
-  /** Formats of attention projections and of the feed-forward part, where they differ. */
-  readonly attentionFormat?: GemmFormat;
-  readonly ffnFormat?: GemmFormat;
   /** Most tokens of one step: sizes the activations. */
   readonly tokenBudget: number;
   /** Most sequences at once: sizes logits, window caches and recurrent states. Default 256. */
@@ -68,6 +65,12 @@ export type PerfModelResult =
 /** Makes the perf model of one replica, or says why the deployment is impossible: parallelism, precision or memory. */
 export function createPerfModel(options: PerfModelOptions): PerfModelResult {
   const { device, model, parallelism } = options;
+  const { weightPrecision: weights, activationPrecision: activations = weights } = options;
+  // FP4 weights can be widened in the kernel; no other pair of formats has a price.
+  if (activations !== weights && !(weights === "fp4" && activations === "bf16")) {
+    const message = `activations in ${activations} with weights in ${weights} have no price; allowed are ${weights}, and bf16 with fp4 weights`;
+    return { model: null, problem: { code: "precision", message } };
+  }
   const formats = formatsOf(options);
   const problem = checkDeployment(options, formats);
   if (problem !== null) return { model: null, problem };
@@ -102,17 +105,18 @@ export function createPerfModel(options: PerfModelOptions): PerfModelResult {
     host: options.host,
     kvCapacityTokens: capacity.tokens,
     kvBytesPerToken: kvBytesPerToken(model, formats),
+    handoffTail: handoffTail(model, formats),
   });
   return { model: pricer, problem: null };
 }
 
 /** The formats that kernels see, from the precisions of weights, activations and KV. */
-export function formatsOf(options: PerfModelOptions): ModelFormats {
+function formatsOf(options: PerfModelOptions): ModelFormats {
   const { weightPrecision, activationPrecision, hasBlockScales } = options;
   const format = gemmFormat(weightPrecision, activationPrecision ?? weightPrecision, hasBlockScales === true);
   return {
-    attention: options.attentionFormat ?? format,
-    ffn: options.ffnFormat ?? format,
+    attention: format,
+    ffn: format,
     kvBytes: BYTES_PER_ELEMENT[options.kvPrecision],
     attentionMath: options.attentionMath ?? "bf16",
   };

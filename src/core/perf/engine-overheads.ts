@@ -1,3 +1,4 @@
+import type { HandoffTail } from "./handoff-bytes.ts";
 import type { HostTimes, PerfModel, StepTime } from "./perf-model.ts";
 import type { StepLoad } from "./step-load.ts";
 
@@ -33,6 +34,7 @@ export class EngineModel implements PerfModel {
   readonly host: HostTimes;
   readonly kvCapacityTokens: number;
   readonly kvBytesPerToken: number;
+  readonly handoffTail: HandoffTail | undefined;
   readonly #kernels: PerfModel;
   readonly #overheads: EngineOverheads;
   readonly #mixedMs: number;
@@ -51,6 +53,7 @@ export class EngineModel implements PerfModel {
     };
     this.kvCapacityTokens = kernels.kvCapacityTokens;
     this.kvBytesPerToken = kernels.kvBytesPerToken;
+    this.handoffTail = kernels.handoffTail;
     this.#mixedMs = overheads.mixedLayerMs * model.numLayers;
     this.#sampleMs = (overheads.vocabularyMs * model.vocabSize) / 1000;
   }

@@ -32,9 +32,6 @@ export interface KvCapacity {
   readonly problem: PerfProblem | null;
 }
 
-/** A model without growing KV can hold any number of tokens; this stands for it. */
-const UNBOUNDED_TOKENS = 2 ** 30;
-
 /** How many tokens' KV fit beside weights, activations, fixed states and the runtime. */
 export function kvCapacity(options: KvCapacityOptions): KvCapacity {
   const { device, model, parallelism, formats, memoryUtilisation, blockTokens } = options;
@@ -45,8 +42,11 @@ export function kvCapacity(options: KvCapacityOptions): KvCapacity {
   const usable = device.memoryBytes * memoryUtilisation;
   const free = usable - weights - activations - states - options.reserveBytes;
   const perToken = kvBytesPerTokenAndDevice(model, parallelism, formats);
+  // Without KV that grows there is room for whatever can run at once.
   const blocks =
-    perToken === 0 ? UNBOUNDED_TOKENS / blockTokens : Math.floor(free / (perToken * blockTokens));
+    perToken === 0
+      ? groupRunning * Math.ceil(model.maxContextTokens / blockTokens)
+      : Math.floor(free / (perToken * blockTokens));
   const sizes = { weightBytes: weights, activationBytes: activations, stateBytes: states };
   if (free <= 0 || blocks < 1) {
     const gb = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;

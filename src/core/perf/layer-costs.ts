@@ -246,14 +246,14 @@ export class LayerCosts {
   /** Elements per token and device of projections and the feed-forward part that elementwise kernels pass over. */
   #widthPerToken(): number {
     const { attention, ffn } = this.#model;
-    const { tp, dp } = this.#parallelism;
+    const { tp } = this.#parallelism;
     const heads =
       attention.kind === "mla"
         ? 0
-        : (2 * (attention.numHeads + 2 * attention.numKvHeads) * attention.headDim) / tp;
+        : 2 * (attention.numHeads / tp + 2 * kvHeadsPerDevice(attention.numKvHeads, tp)) * attention.headDim;
     if (ffn.kind === "dense") return heads + (3 * ffn.intermediateSize) / tp;
     // Inside the routed experts it is part of their kernel.
-    return heads + (3 * ffn.numSharedExperts * ffn.sharedIntermediateSize) / tp / dp;
+    return heads + (3 * ffn.numSharedExperts * ffn.sharedIntermediateSize) / tp;
   }
 
   #attentionKernel(windowTokens: number): AttentionKernel {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { validationModel } from "../../catalog/models-validation.ts";
-import { kvBytesPerToken, stateBytesPerSequence, weightBytesPerDevice } from "./model-bytes.ts";
+import { handoffTail, kvBytesPerToken, stateBytesPerSequence, weightBytesPerDevice } from "./model-bytes.ts";
 
 const ONE = { tp: 1, pp: 1, ep: 1, dp: 1 };
 const BF16 = { attention: "bf16", ffn: "bf16", kvBytes: 2 } as const;
@@ -39,4 +39,10 @@ it("knows the KV of a token: 36,864 bytes grow in gpt-oss-120b, its windows are 
   const model = validationModel("openai/gpt-oss-120b")!;
   expect(kvBytesPerToken(model, BF16)).toBe(36_864);
   expect(stateBytesPerSequence(model, ONE, BF16)).toBe(36_864 * 128);
+  expect(handoffTail(model, BF16)).toEqual({
+    windowTokens: 128,
+    windowBytesPerToken: 36_864,
+    stateBytes: 0,
+  });
+  expect(handoffTail(validationModel("meta-llama/Llama-3.1-70B")!, BF16)).toBeUndefined();
 });

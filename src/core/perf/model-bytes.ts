@@ -1,4 +1,5 @@
 import type { Parallelism } from "./device-spec.ts";
+import type { HandoffTail } from "./handoff-bytes.ts";
 import type { ModelShape } from "./model-shape.ts";
 import type { AttentionMath } from "./operators/attention.ts";
 import { GEMM_FORMATS, type GemmFormat } from "./operators/gemm.ts";
@@ -94,7 +95,7 @@ export function numGrowingLayers(model: ModelShape): number {
   return model.numLayers - attention.numWindowLayers - attention.numLinearLayers;
 }
 
-/** KV bytes that one more token of context takes, without copies: what a handoff moves. Windows and states do not grow. */
+/** KV bytes that one more token of context takes, without copies. Windows and states do not grow: see {@link handoffTail}. */
 export function kvBytesPerToken(model: ModelShape, formats: ModelFormats): number {
   return numGrowingLayers(model) * layerKvBytes(model, 1, formats.kvBytes);
 }
@@ -119,13 +120,27 @@ export function stateBytesPerSequence(
   if (attention.kind === "mla") return 0;
   const windows =
     attention.numWindowLayers * attention.windowTokens * layerKvBytes(model, parallelism.tp, formats.kvBytes);
-  const linear = attention.linear;
+  return (windows + recurrentBytes(attention) / parallelism.tp) / parallelism.pp;
+}
+
+/** What a handoff moves beside the KV that grows; undefined when all of it grows. */
+export function handoffTail(model: ModelShape, formats: ModelFormats): HandoffTail | undefined {
+  const { attention } = model;
+  if (attention.kind === "mla" || numGrowingLayers(model) === model.numLayers) return undefined;
+  return {
+    windowTokens: attention.windowTokens,
+    windowBytesPerToken: attention.numWindowLayers * layerKvBytes(model, 1, formats.kvBytes),
+    stateBytes: recurrentBytes(attention),
+  };
+}
+
+function recurrentBytes(attention: Exclude<ModelShape["attention"], { readonly kind: "mla" }>): number {
+  const { linear } = attention;
   const state =
     linear === undefined
       ? attention.numHeads * attention.headDim * attention.headDim
       : linear.numValueHeads * linear.keyHeadDim * linear.valueHeadDim;
-  const states = (attention.numLinearLayers * state * STATE_BYTES) / parallelism.tp;
-  return (windows + states) / parallelism.pp;
+  return attention.numLinearLayers * state * STATE_BYTES;
 }
 
 /** Bytes that a step of `tokens` tokens with `samples` drawn tokens holds at once besides weights and KV, on one device. */

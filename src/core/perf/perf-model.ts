@@ -1,3 +1,4 @@
+import type { HandoffTail } from "./handoff-bytes.ts";
 import type { StepLoad } from "./step-load.ts";
 
 /** Where a time comes from, best first. */
@@ -36,8 +37,10 @@ export interface PerfModel {
   readonly handoff?: HandoffTimes;
   /** How many tokens' KV fit, whole blocks of all sequences together. */
   readonly kvCapacityTokens: number;
-  /** KV bytes of one token over all layers and devices of the worker: what a handoff moves. */
+  /** KV bytes of one more token over all layers that keep their whole context, without copies. */
   readonly kvBytesPerToken: number;
+  /** What a handoff moves besides. Absent: nothing. */
+  readonly handoffTail?: HandoffTail | undefined;
   /** Whether the engine plans its next step when one begins (asynchronous scheduling). Default false. */
   readonly plansAhead?: boolean;
   /** Fills `out` with the time of one step. A decode-only load costs about 0.1 µs of CPU. */

@@ -1,4 +1,5 @@
 import type { Parallelism } from "./device-spec.ts";
+import type { HandoffTail } from "./handoff-bytes.ts";
 import type { OperatorClass } from "./layer-costs.ts";
 import { CostCurve, CostSurface, GRID_LIMIT, type Priced } from "./octave-grid.ts";
 import type { HostTimes, PerfModel, StepTime, TimeSource } from "./perf-model.ts";
@@ -40,6 +41,7 @@ export interface StepPricerOptions {
   readonly host: HostCosts;
   readonly kvCapacityTokens: number;
   readonly kvBytesPerToken: number;
+  readonly handoffTail: HandoffTail | undefined;
 }
 
 /** Chunk counts that prefill attention is priced for: further chunks cost as much as each of so many. */
@@ -56,6 +58,7 @@ export class StepPricer implements PerfModel {
   readonly host: HostTimes;
   readonly kvCapacityTokens: number;
   readonly kvBytesPerToken: number;
+  readonly handoffTail: HandoffTail | undefined;
   readonly source: TimeSource;
   readonly #hostCosts: HostCosts;
   readonly #groups: number;
@@ -74,6 +77,7 @@ export class StepPricer implements PerfModel {
     this.host = { requestMs: host.requestMs, outputMs: host.outputMs };
     this.kvCapacityTokens = options.kvCapacityTokens;
     this.kvBytesPerToken = options.kvBytesPerToken;
+    this.handoffTail = options.handoffTail;
     this.#hostCosts = host;
     this.#costs = costs;
     this.#fixedMs = costs.fixedMs;

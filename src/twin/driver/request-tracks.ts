@@ -44,6 +44,11 @@ export class RequestTracks {
     return track.workload;
   }
 
+  /** Null: the request is over, and what is sent for it is of no use. */
+  inputTokensOf(id: RequestId): number | null {
+    return this.#byId.get(id)?.workload.inputTokens ?? null;
+  }
+
   cached(id: RequestId, numTokens: number): void {
     this.#of(id).numCachedTokens = numTokens;
   }

@@ -116,6 +116,15 @@ describe("runTwin", () => {
     expect(observer.outcomes.get("r")).toMatchObject({ isCompleted: true });
   });
 
+  it("hands over windows and states that do not grow, once", () => {
+    const handoffTail = { windowTokens: 300, windowBytesPerToken: 10, stateBytes: 7 };
+    const perf = linearPerf({ stepMs: 5, prefillMsPerToken: 0.1, decodeMs: 0.5, handoffTail });
+    const workers = SPLIT.map((worker) => ({ ...worker, perf }));
+    const { observer } = run({ workers }, [workloadRequest({ inputTokens: 512, outputTokens: 3 })]);
+    // The last 300 of 512 tokens are in the window: 44 of the first chunk and all of the second.
+    expect(observer.transfers.map(({ bytes }) => bytes)).toEqual([256_000 + 440, 256_000 + 2560 + 7]);
+  });
+
   it("hands KV over chunk by chunk while the next one computes", () => {
     const { observer } = run({ workers: SPLIT }, [workloadRequest({ inputTokens: 512, outputTokens: 3 })]);
     // Reserve and grant cross the link first; then two chunks of 256 tokens, 30.6 ms each.

@@ -1,5 +1,6 @@
 import type { Dispatcher } from "../../core/dispatch/dispatcher.ts";
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import { handoffBytes } from "../../core/perf/handoff-bytes.ts";
 import type { Request, RequestId, WorkerId } from "../../core/request.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
@@ -265,7 +266,8 @@ export class WorkerHost {
       worker.loop.kvPushed(id, false, this.#nowMs);
       return;
     }
-    const bytes = (end - start) * worker.spec.perf.kvBytesPerToken;
+    const promptTokens = this.#tracks.inputTokensOf(id.requestId) ?? end;
+    const bytes = handoffBytes(worker.spec.perf, start, end, promptTokens);
     const transfer = { from: worker, to, id, start, end, bytes, startMs: 0 };
     const { handoff } = worker.spec.perf;
     if (handoff === undefined) {
