@@ -34,8 +34,8 @@ export interface TwinObserver {
   readonly wantsGaps?: boolean;
   requestArrived(request: WorkloadRequest, nowMs: number): void;
   requestPlaced(request: WorkloadRequest, decision: PlacementDecision, nowMs: number): void;
-  /** `gapMs` between output tokens of one request, seen `count` times. Without `request`: of requests of any kind. */
-  tokenGap(gapMs: number, count: number, request?: WorkloadRequest): void;
+  /** `gapMs` between output tokens of one request, seen `count` times by requests of any kind. */
+  tokenGap(gapMs: number, count: number): void;
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void;
   /** A worker has run one step. `load` is what it computed; a run of equal decode steps is reported step by step. */
   stepDone(worker: WorkerId, startMs: number, endMs: number, load: StepLoad, time: StepTime): void;

@@ -4,7 +4,7 @@ import type { WorkerId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
 import type { RequestOutcome, TwinObserver } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
-import { ActivitySeries, MAX_WORKER_SERIES } from "./activity-series.ts";
+import { ActivitySeries } from "./activity-series.ts";
 import { GroupTable, latenciesOf, RequestGroup } from "./latencies.ts";
 import { LatencyHistogram } from "./latency-histogram.ts";
 import type { Reference } from "./reference-times.ts";
@@ -39,7 +39,7 @@ export interface WorkerPower {
 interface Lane {
   readonly usage: WorkerUsage;
   /** Its pool's, and its own if it has one. */
-  readonly series: readonly ActivitySeries[];
+  readonly series: ActivitySeries;
   readonly power: WorkerPower | null;
 }
 
@@ -85,7 +85,6 @@ export class Recorder implements TwinObserver {
   readonly tallies: readonly SloTally[];
   readonly failures = new Map<string, number>();
   readonly placements = new Map<PlacementDecision["reason"], number>();
-  readonly workerSeries = new Map<WorkerId, ActivitySeries>();
   readonly poolSeries = new Map<string, ActivitySeries>();
   readonly transferMs = new LatencyHistogram();
   transferredBytes = 0;
@@ -141,11 +140,8 @@ export class Recorder implements TwinObserver {
     this.placements.set(decision.reason, (this.placements.get(decision.reason) ?? 0) + 1);
   }
 
-  tokenGap(gapMs: number, count: number, request?: WorkloadRequest): void {
+  tokenGap(gapMs: number, count: number): void {
     this.all.latencies.itlMs.add(gapMs, count);
-    if (request === undefined) return;
-    this.classes.get(request.kind).latencies.itlMs.add(gapMs, count);
-    this.tenants.get(request.tenant).latencies.itlMs.add(gapMs, count);
   }
 
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void {
@@ -164,33 +160,31 @@ export class Recorder implements TwinObserver {
     const { usage, series, power } = this.#laneOf(worker);
     const kind = usage.step(startMs, endMs, load, time);
     const amount = (endMs - startMs) * (load.numDecodes + load.numPrefills);
-    for (const each of series) each.batch.add(startMs, endMs, amount);
+    series.batch.add(startMs, endMs, amount);
     if (power !== null) this.#addPower(power, kind, startMs, endMs);
   }
 
   transferDone(from: WorkerId, to: WorkerId, bytes: number, startMs: number, endMs: number): void {
     this.transferMs.add(endMs - startMs);
     this.transferredBytes += bytes;
-    const { usage: sender, series: sent } = this.#laneOf(from);
+    const { usage: sender, series } = this.#laneOf(from);
     sender.sending.add(startMs, endMs);
     sender.active.add(startMs, endMs);
     sender.sentBytes += bytes;
     sender.transferSpans.add(startMs, endMs, "send", bytes);
-    const { usage: receiver, series: received } = this.#laneOf(to);
+    const { usage: receiver } = this.#laneOf(to);
     receiver.receiving.add(startMs, endMs);
     receiver.active.add(startMs, endMs);
     receiver.receivedBytes += bytes;
     receiver.transferSpans.add(startMs, endMs, "receive", bytes);
-    for (const each of sent) each.sentBytes.add(startMs, endMs, bytes);
-    for (const each of received) each.receivedBytes.add(startMs, endMs, bytes);
+    series.sentBytes.add(startMs, endMs, bytes);
   }
 
   kvChanged(worker: WorkerId, usedBlocks: number, cachedBlocks: number, nowMs: number): void {
     const { usage, series } = this.#laneOf(worker);
-    const used = usedBlocks - usage.usedBlocks;
-    const cached = cachedBlocks - usage.cachedBlocks;
+    const change = usedBlocks - usage.usedBlocks;
     usage.kv(usedBlocks, cachedBlocks, nowMs);
-    for (const each of series) each.kvChange(used, cached, nowMs);
+    if (change !== 0) series.kvUsedBlocks.step(change, nowMs);
   }
 
   workerChanged(worker: WorkerId, state: "ready" | "lost" | "slow", _factor: number, nowMs: number): void {
@@ -256,14 +250,8 @@ export class Recorder implements TwinObserver {
 
   #newLane(worker: WorkerId): Lane {
     const pool = this.poolOf(worker);
-    const shared = this.poolSeries.get(pool) ?? new ActivitySeries();
-    this.poolSeries.set(pool, shared);
-    const series = [shared];
-    if (this.workerSeries.size < MAX_WORKER_SERIES) {
-      const own = new ActivitySeries();
-      this.workerSeries.set(worker, own);
-      series.push(own);
-    }
+    const series = this.poolSeries.get(pool) ?? new ActivitySeries();
+    this.poolSeries.set(pool, series);
     const usage = new WorkerUsage((LANE_PARTS - 1) * this.#maxLaneSpans, this.#maxLaneSpans);
     return { usage, series, power: this.powerOf(worker) };
   }

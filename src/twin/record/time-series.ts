@@ -14,8 +14,6 @@ export interface SeriesData {
   readonly widthMs: number;
   /** What was added in the bucket, divided by its width. */
   readonly means: Float64Array;
-  /** Largest level that stood in the bucket; the mean where only amounts were added. */
-  readonly peaks: Float64Array;
 }
 
 /**
@@ -25,7 +23,6 @@ export interface SeriesData {
 export class TimeSeries {
   #widthMs = FIRST_WIDTH_MS;
   readonly #integrals = new Float64Array(MAX_SERIES_BUCKETS);
-  readonly #peaks = new Float64Array(MAX_SERIES_BUCKETS);
   #level = 0;
   #levelSinceMs = 0;
   #endMs = 0;
@@ -38,15 +35,13 @@ export class TimeSeries {
       this.#integrals[this.#indexOf(startMs)]! += amount;
       return;
     }
-    this.#spread(startMs, endMs, amount / (endMs - startMs), false);
+    this.#spread(startMs, endMs, amount / (endMs - startMs));
   }
 
   /** From `nowMs` on the level is `value`. Times must not go back. */
   set(value: number, nowMs: number): void {
     this.#settle(nowMs);
     this.#level = value;
-    const index = this.#indexOf(nowMs);
-    if (value > this.#peaks[index]!) this.#peaks[index] = value;
   }
 
   /** Changes the level by `change`. */
@@ -59,29 +54,24 @@ export class TimeSeries {
     this.#settle(Math.max(endMs, this.#levelSinceMs));
     const length = Math.max(1, Math.ceil(Math.max(endMs, this.#endMs) / this.#widthMs));
     const means = new Float64Array(length);
-    const peaks = new Float64Array(length);
-    for (let i = 0; i < length; i++) {
-      means[i] = (this.#integrals[i] ?? 0) / this.#widthMs;
-      peaks[i] = Math.max(this.#peaks[i] ?? 0, means[i]!);
-    }
-    return { widthMs: this.#widthMs, means, peaks };
+    for (let i = 0; i < length; i++) means[i] = (this.#integrals[i] ?? 0) / this.#widthMs;
+    return { widthMs: this.#widthMs, means };
   }
 
   #settle(nowMs: number): void {
     assert(nowMs >= this.#levelSinceMs, "a level cannot change in the past");
     this.#reach(nowMs);
     if (this.#level !== 0 && nowMs > this.#levelSinceMs) {
-      this.#spread(this.#levelSinceMs, nowMs, this.#level, true);
+      this.#spread(this.#levelSinceMs, nowMs, this.#level);
     }
     this.#levelSinceMs = nowMs;
   }
 
-  #spread(startMs: number, endMs: number, rate: number, isLevel: boolean): void {
+  #spread(startMs: number, endMs: number, rate: number): void {
     let atMs = startMs;
     for (let index = this.#indexOf(startMs); atMs < endMs; index++) {
       const untilMs = Math.min((index + 1) * this.#widthMs, endMs);
       this.#integrals[index]! += rate * (untilMs - atMs);
-      if (isLevel && rate > this.#peaks[index]!) this.#peaks[index] = rate;
       atMs = untilMs;
       if (index === MAX_SERIES_BUCKETS - 1) return;
     }
@@ -101,10 +91,8 @@ export class TimeSeries {
     const half = MAX_SERIES_BUCKETS / 2;
     for (let i = 0; i < half; i++) {
       this.#integrals[i] = this.#integrals[2 * i]! + this.#integrals[2 * i + 1]!;
-      this.#peaks[i] = Math.max(this.#peaks[2 * i]!, this.#peaks[2 * i + 1]!);
     }
     this.#integrals.fill(0, half);
-    this.#peaks.fill(0, half);
     this.#widthMs *= 2;
   }
 }

@@ -18,7 +18,6 @@ export interface RunDetail {
   readonly activePower: SeriesData;
   readonly idleWatts: number | null;
   readonly pools: readonly { readonly name: string; readonly activity: ActivityData }[];
-  readonly workers: readonly { readonly id: string; readonly activity: ActivityData }[];
   readonly timelines: readonly WorkerTimeline[];
 }
 
@@ -55,7 +54,6 @@ export function makeRunDetail(recorder: Recorder, endMs: number): RunDetail {
     activePower: recorder.activePower.data(endMs),
     idleWatts: powers.length === 0 ? null : idle,
     pools: [...recorder.poolSeries].map(([name, series]) => ({ name, activity: series.data(endMs) })),
-    workers: [...recorder.workerSeries].map(([id, series]) => ({ id, activity: series.data(endMs) })),
     timelines: recorder.usages.map(([worker, usage]) => ({
       worker,
       pool: recorder.poolOf(worker),

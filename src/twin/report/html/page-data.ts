@@ -170,12 +170,13 @@ function line(label: string, series: SeriesData, scale: number): Line {
 /** Neighbouring buckets put together until there are few enough. */
 function coarser(series: SeriesData): SeriesData {
   const by = Math.ceil(series.means.length / MAX_COUNT_POINTS);
-  const length = Math.floor(series.means.length / by);
+  const length = Math.ceil(series.means.length / by);
   const means = Float64Array.from({ length }, (_, index) => {
     const part = series.means.subarray(index * by, (index + 1) * by);
-    return part.reduce((sum, mean) => sum + mean, 0) / by;
+    // The last group may be shorter.
+    return part.reduce((sum, mean) => sum + mean, 0) / part.length;
   });
-  return { widthMs: series.widthMs * by, means, peaks: means };
+  return { widthMs: series.widthMs * by, means };
 }
 
 function cdf(data: HistogramData): { x: number[]; y: number[] } {
