@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { readTextFile } from "../../catalog/read-text-file.ts";
 import { DistservePerf } from "../../core/perf/paper/distserve.ts";
 import { WorkloadError } from "../workload/workload.ts";
 import { readCsvRows } from "./csv-rows.ts";
@@ -18,6 +18,9 @@ const profileSchema = z.record(
     }),
   ),
 );
+
+/** Largest profile that is read. */
+const MAX_PROFILE_BYTES = 64 * 2 ** 20;
 
 /** Bytes of KV per token: keys and values of 16 bits. Layers times hidden size, from the OPT paper (Zhang et al., 2022). */
 const KV_BYTES: Readonly<Record<string, number>> = {
@@ -39,7 +42,7 @@ export class DistserveData {
     this.#file = profileFile;
     let data: unknown;
     try {
-      data = JSON.parse(readFileSync(profileFile, "utf8"));
+      data = JSON.parse(readTextFile(profileFile, MAX_PROFILE_BYTES, profileFile));
     } catch (error) {
       if (error instanceof SyntaxError)
         throw new WorkloadError(profileFile, 1, `is not JSON: ${error.message}`);

@@ -6,7 +6,7 @@ import { deviceIdOf, findTables, loadTable, ratesOf, type TableFile } from "./ta
 
 /**
  * The measured tables of one device below `folder` (`--tables`), as `createPerfModel` takes them. Of several versions of
- * one engine's table the last by name counts. Throws {@link TableError} when there is none for the device.
+ * one engine's table the latest counts. Throws {@link TableError} when there is none for the device.
  */
 export async function loadKernelTables(folder: string, deviceId: string): Promise<KernelTables> {
   const files = (await findTables(folder)).filter(({ system }) => deviceIdOf(system) === deviceId);
@@ -40,7 +40,8 @@ export function tableOf(measurements: readonly KernelMeasurement[]): KernelTable
 
 function latest(files: readonly TableFile[]): TableFile[] {
   const byTable = new Map<string, TableFile>();
-  // Sorted by path, so that a later version overwrites an earlier one.
-  for (const file of files) byTable.set(`${file.engine} ${file.operator}`, file);
+  // By the numbers in their names: 0.19.0 is later than 0.9.0.
+  const sorted = [...files].sort((a, b) => a.version.localeCompare(b.version, "en", { numeric: true }));
+  for (const file of sorted) byTable.set(`${file.engine} ${file.operator}`, file);
   return [...byTable.values()];
 }

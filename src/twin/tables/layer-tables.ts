@@ -41,13 +41,13 @@ async function readCurves(path: string, argument: string): Promise<Map<string, C
   return new Map([...points].map(([layer, list]) => [layer, new Curve(list)]));
 }
 
-/** Straight lines between points; beyond the last one, the line through the last two. */
+/** Straight lines between points, the last of several at one place; beyond the end, the line through the last two. At least one point. */
 export class Curve {
   readonly #x: readonly number[];
   readonly #y: readonly number[];
 
   constructor(points: ReadonlyArray<readonly [number, number]>) {
-    const sorted = [...points].sort(([a], [b]) => a - b);
+    const sorted = [...new Map(points)].sort(([a], [b]) => a - b);
     this.#x = sorted.map(([x]) => x);
     this.#y = sorted.map(([, y]) => y);
   }
@@ -61,6 +61,11 @@ export class Curve {
     const share = (x - xs[high - 1]!) / (xs[high]! - xs[high - 1]!);
     return ys[high - 1]! + share * (ys[high]! - ys[high - 1]!);
   }
+}
+
+/** A step that a profile cannot price. */
+export class LayerTableError extends Error {
+  override name = "LayerTableError";
 }
 
 /** Nodes of the grid that every profile has: doublings from 16, and 0. */
@@ -116,7 +121,7 @@ export class AttentionTable {
       const quarter = this.#nodeUs([chunk!, context!, decodes! >= 4 ? decodes! / 4 : 0, kv]);
       return half + (decodes! >= 4 ? 2 : 1) * (half - quarter);
     }
-    throw new Error(`the attention table lacks ${key.join(", ")}`);
+    throw new LayerTableError(`the attention table lacks ${key.join(", ")}`);
   }
 }
 
@@ -166,11 +171,15 @@ export class MoeTable {
 
 async function readMoe(path: string): Promise<MoeTable> {
   const rows = await readCsv(path, ["tokens", "activated_experts", "time_us"]);
+  if (rows.length === 0) throw new Error(`${path}: has no rows`);
   return new MoeTable(
-    rows.map(({ values }) => ({
-      tokens: Number(values.tokens),
-      experts: Number(values.activated_experts),
-      us: Number(values.time_us),
-    })),
+    rows.map(({ line, values }) => {
+      const [tokens, experts, us] = ["tokens", "activated_experts", "time_us"].map((column) =>
+        values[column] === "" ? Number.NaN : Number(values[column]),
+      ) as [number, number, number];
+      if (![tokens, experts, us].every((value) => Number.isFinite(value) && value >= 0))
+        throw new Error(`${path}:${line}: all columns must be numbers from 0 up`);
+      return { tokens, experts, us };
+    }),
   );
 }

@@ -44,6 +44,23 @@ export async function readCsv(path: string, requiredColumns: readonly string[]):
   return rows;
 }
 
+/** A number of a row within bounds. Throws {@link CsvError}, which names file, line and what is allowed. */
+export function numberOf(
+  path: string,
+  { line, values }: CsvRow,
+  column: string,
+  allowed: { readonly min: number; readonly max: number; readonly isWhole?: boolean },
+): number {
+  const text = values[column] ?? "";
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  const isWhole = allowed.isWhole === true;
+  if (value >= allowed.min && value <= allowed.max && (!isWhole || Number.isInteger(value))) return value;
+  const kind = isWhole ? "whole numbers" : "numbers";
+  throw new CsvError(
+    `${path}:${line}: ${column} is ${JSON.stringify(text)}; allowed: ${kind} from ${allowed.min} to ${allowed.max}`,
+  );
+}
+
 function splitLine(line: string): string[] {
   if (!line.includes('"')) return line.split(",");
   const fields: string[] = [];

@@ -1,3 +1,5 @@
+import { quantile } from "../../core/util/quantiles.ts";
+
 /** Quantiles of the relative error of predictions, in percent. */
 export interface ErrorStats {
   readonly n: number;
@@ -19,12 +21,12 @@ export class ErrorSample {
     return this.#errors.length;
   }
 
-  /** Quantiles are those of the nearest rank below; with no errors all are 0. */
+  /** Quantiles by nearest rank; with no errors all are 0. */
   stats(): ErrorStats {
     const n = this.#errors.length;
     if (n === 0) return { n, medianAbsPct: 0, p90AbsPct: 0, meanSignedPct: 0 };
     const absolute = this.#errors.map(Math.abs).sort((a, b) => a - b);
-    const at = (share: number): number => absolute[Math.min(n - 1, Math.floor(share * n))]!;
+    const at = (share: number): number => quantile(absolute, share);
     const mean = this.#errors.reduce((sum, error) => sum + error, 0) / n;
     return { n, medianAbsPct: round(at(0.5)), p90AbsPct: round(at(0.9)), meanSignedPct: round(mean) };
   }

@@ -4,8 +4,8 @@ import { vllmCalibration, vllmOverheads } from "../../catalog/host-overheads.ts"
 import { specOf } from "../../catalog/resolve.ts";
 import type { Precision } from "../../core/perf/precision.ts";
 import { plainRequest } from "../workload/plain-request.ts";
-import type { WorkloadRequest, WorkloadSource } from "../workload/workload.ts";
-import { CsvError, type CsvRow, readCsv } from "./csv.ts";
+import { paced } from "../workload/untimed.ts";
+import { type CsvRow, numberOf, readCsv } from "./csv.ts";
 import { dataFiles } from "./data-files.ts";
 import { quantile } from "./quantile.ts";
 import { ReportBuilder, type ValidationReport } from "./report.ts";
@@ -31,6 +31,11 @@ const SETUPS: ReadonlyArray<readonly [RegExp, Setup | { readonly problem: string
 /** vLLM's defaults on large GPUs: tokens of a step, sequences, share of memory. */
 const TOKEN_BUDGET = 8192;
 const MAX_RUNNING = 1024;
+/** Bounds of what a row may ask for. */
+const MAX_REQUESTS = 100_000;
+const MAX_TOKENS = 1_000_000;
+const MAX_SECONDS = 1e6;
+const counts = (min: number, max: number) => ({ min, max, isWhole: true });
 const MEMORY_UTILISATION = 0.9;
 
 const METRICS = ["median_ttft", "p99_ttft", "median_e2el", "p99_e2el", "median_tpot", "p99_tpot"] as const;
@@ -62,7 +67,7 @@ function judge(report: ReportBuilder, path: string, row: CsvRow, setup: Setup): 
   }
   const group = `${row.values.model_id} tp${setup.tp} dp${setup.dp} ep${setup.ep}`;
   for (const metric of METRICS) {
-    const measuredMs = numberOf(path, row, metric) * 1000;
+    const measuredMs = numberOf(path, row, metric, { min: Number.MIN_VALUE, max: MAX_SECONDS }) * 1000;
     report.add(metric, metricOf(metric, predicted.served), measuredMs, group);
   }
 }
@@ -72,7 +77,7 @@ function predict(
   row: CsvRow,
   setup: Setup,
 ): { readonly served: readonly ServedRequest[] } | { readonly problem: string } {
-  const concurrency = numberOf(path, row, "max_concurrency");
+  const concurrency = numberOf(path, row, "max_concurrency", counts(1, MAX_REQUESTS));
   try {
     const { spec: device } = specOf(toDeviceSpec(BUILT_IN_CATALOG.get("accelerator", setup.device)));
     const { shape: model } = BUILT_IN_CATALOG.get("model", row.values.model_id!);
@@ -90,12 +95,13 @@ function predict(
       calibration: vllmCalibration(),
     });
     if ("problem" in kernels) return kernels;
-    const loop = new ClosedLoop({
-      concurrency,
-      numRequests: numberOf(path, row, "num_prompts"),
-      inputTokens: numberOf(path, row, "isl"),
-      outputTokens: numberOf(path, row, "osl"),
-    });
+    const numRequests = numberOf(path, row, "num_prompts", counts(1, MAX_REQUESTS));
+    const inputTokens = numberOf(path, row, "isl", counts(1, MAX_TOKENS));
+    const outputTokens = numberOf(path, row, "osl", counts(2, MAX_TOKENS));
+    let numMade = 0;
+    const make = () =>
+      numMade < numRequests ? plainRequest(String(numMade++), inputTokens, outputTokens) : null;
+    const loop = paced(make, { concurrency, thinkMs: 0 });
     const overheads = vllmOverheads({ deviceId: device.id, model, isOffloading: false });
     const { served, summary } = runEngine(
       { kernels: kernels.model, model, overheads, tokenBudget: TOKEN_BUDGET * setup.dp, maxRunning },
@@ -117,51 +123,4 @@ function metricOf(metric: (typeof METRICS)[number], served: readonly ServedReque
     return metric.endsWith("_e2el") ? e2eMs : (e2eMs - ttftMs) / (request.outputTokens - 1);
   });
   return quantile(values, share);
-}
-
-function numberOf(path: string, { line, values }: CsvRow, column: string): number {
-  const value = values[column] === "" ? Number.NaN : Number(values[column]);
-  if (value > 0 && value < 1e9) return value;
-  throw new CsvError(
-    `${path}:${line}: ${column} is ${JSON.stringify(values[column])}; allowed: numbers above 0`,
-  );
-}
-
-interface LoopOptions {
-  readonly concurrency: number;
-  readonly numRequests: number;
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-}
-
-/** Clients that each have one request under way until all requests have been sent. */
-class ClosedLoop implements WorkloadSource {
-  readonly isClosedLoop = true;
-  readonly #options: LoopOptions;
-  /** Arrivals that are known and not taken, in order. */
-  readonly #due: number[];
-  #numSent: number;
-  #numTaken = 0;
-
-  constructor(options: LoopOptions) {
-    this.#options = options;
-    this.#numSent = Math.min(options.concurrency, options.numRequests);
-    this.#due = new Array<number>(this.#numSent).fill(0);
-  }
-
-  get nextArrivalMs(): number {
-    return this.#due[0] ?? Number.POSITIVE_INFINITY;
-  }
-
-  take(): WorkloadRequest {
-    const { inputTokens, outputTokens } = this.#options;
-    const arrivalMs = this.#due.shift()!;
-    return { ...plainRequest(`${this.#numTaken++}`, inputTokens, outputTokens), arrivalMs };
-  }
-
-  ended(_: WorkloadRequest, nowMs: number): void {
-    if (this.#numSent === this.#options.numRequests) return;
-    this.#numSent++;
-    this.#due.push(nowMs);
-  }
 }

@@ -10,7 +10,7 @@ import type { EngineOverheads } from "../../core/perf/engine-overheads.ts";
 import type { ModelShape } from "../../core/perf/model-shape.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import { LayerTablePerf } from "../tables/layer-table-perf.ts";
-import { readLayerTables } from "../tables/layer-tables.ts";
+import { LayerTableError, readLayerTables } from "../tables/layer-tables.ts";
 import { ListSource } from "../workload/list-source.ts";
 import { plainRequest } from "../workload/plain-request.ts";
 import { type MeasuredRun, readMeasuredRun } from "./measured-run.ts";
@@ -107,7 +107,7 @@ async function predict(folder: string, run: MeasuredRun): Promise<Prediction> {
     );
     return { figures };
   } catch (error) {
-    if (error instanceof CatalogError) return { problem: error.message };
+    if (error instanceof CatalogError || error instanceof LayerTableError) return { problem: error.message };
     throw error;
   }
 }

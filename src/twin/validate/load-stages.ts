@@ -1,4 +1,5 @@
 import type { RandomStream } from "../../core/util/rng.ts";
+import { plainRequest } from "../workload/plain-request.ts";
 import type { PromptBlocks, WorkloadRequest, WorkloadSource } from "../workload/workload.ts";
 
 /** One stage of constant load. */
@@ -56,16 +57,10 @@ export class LoadStages implements WorkloadSource {
     const number = this.#numRequests++;
     this.#numOpen++;
     return {
-      id: `${this.#stage}/${number}`,
+      ...plainRequest(`${this.#stage}/${number}`, promptTokens, outputTokens),
       arrivalMs,
-      inputTokens: promptTokens,
-      outputTokens,
       blocks: this.#blocks[number % this.#blocks.length]!,
-      sessionId: null,
-      tenant: "",
-      priority: 0,
       kind: `${this.#stage}`,
-      encodeMs: 0,
     };
   }
 

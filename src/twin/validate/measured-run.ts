@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { z } from "zod";
+import { readTextFile } from "../../catalog/read-text-file.ts";
 import type { LinkSpec } from "../../core/perf/device-spec.ts";
 
 /** One request of a recorded run, in seconds of the engine's clock. */
@@ -74,6 +74,7 @@ const RequestLine = z.object({
 
 const DEFAULT_UTILISATION = 0.9;
 const MAX_REQUESTS = 1_000_000;
+const MAX_FILE_BYTES = 512 * 2 ** 20;
 
 /** Reads a run from its folder (`config.json`, `vllm/meta.json`, `vllm/requests.jsonl`). Throws errors that name file and line or key. */
 export async function readMeasuredRun(folder: string): Promise<MeasuredRun> {
@@ -105,7 +106,7 @@ export async function readMeasuredRun(folder: string): Promise<MeasuredRun> {
 
 async function readRequests(path: string): Promise<MeasuredRequest[]> {
   const requests: MeasuredRequest[] = [];
-  const lines = (await readFile(path, "utf8")).split("\n");
+  const lines = readTextFile(path, MAX_FILE_BYTES, path).split("\n");
   for (const [index, line] of lines.entries()) {
     if (line.trim() === "") continue;
     if (requests.length === MAX_REQUESTS)
@@ -132,7 +133,7 @@ async function readRequests(path: string): Promise<MeasuredRequest[]> {
 async function readSummary(path: string): Promise<Map<string, number>> {
   const figures = new Map<string, number>();
   if (!existsSync(path)) return figures;
-  for (const line of (await readFile(path, "utf8")).split("\n")) {
+  for (const line of readTextFile(path, MAX_FILE_BYTES, path).split("\n")) {
     const match = /^(TTFT|TPOT|Latency) (Mean|Median|P\d+)\s+[\d.]+\s+([\d.]+)/.exec(line);
     if (match !== null) figures.set(`${match[1]}_${match[2]}`.toLowerCase(), Number(match[3]));
   }
@@ -140,7 +141,7 @@ async function readSummary(path: string): Promise<Map<string, number>> {
 }
 
 async function readJson(path: string): Promise<unknown> {
-  return parseJson(path, await readFile(path, "utf8"));
+  return parseJson(path, readTextFile(path, MAX_FILE_BYTES, path));
 }
 
 function parseJson(place: string, text: string): unknown {

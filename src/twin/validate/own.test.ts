@@ -105,6 +105,21 @@ describe("validate own", () => {
     rmSync(path, { recursive: true });
   });
 
+  it("leaves them out of the figures of the run as well", async () => {
+    const slow = (text: string, cachedTokens: number) =>
+      text
+        .replace('"cachedTokens":0', `"cachedTokens":${cachedTokens}`)
+        .replace(/"endMs":[\d.]+/, '"endMs":9e6');
+    const errorOf = async (cachedTokens: number) => {
+      const path = writeRun(`slow-${cachedTokens}`, 1, (text) => slow(text, cachedTokens));
+      const { metrics } = await validateOwn(path, OPTIONS);
+      rmSync(path, { recursive: true });
+      return metrics.e2e_mean!.medianAbsPct;
+    };
+    expect(await errorOf(0)).toBeGreaterThan(90);
+    expect(await errorOf(400)).toBeLessThan(20);
+  });
+
   it.each([
     ["is-not-json", (text: string) => `${text}{\n`, /requests\.jsonl:61: is not JSON/],
     ["no-arrival", (text: string) => text.replace('"arrivalMs"', '"arrived"'), /requests\.jsonl:1: /],

@@ -11,7 +11,7 @@ import {
 import { type Profile, parseProfile, toEngineProfile } from "../../protocol/profile-file.ts";
 import { type RecordedRequest, RUN_FILES, recordedRequestSchema } from "../../protocol/run-record.ts";
 import { ReportBuilder, type ValidateOptions, type ValidationReport } from "./report.ts";
-import { compareRun } from "./run-comparison.ts";
+import { compareRun, isFromCache } from "./run-comparison.ts";
 import { type LinkTimes, type Replay, replayRun } from "./run-replay.ts";
 
 /** Largest file of a recorded run. */
@@ -20,8 +20,6 @@ const MAX_RUN_FILE_BYTES = 512 * 1024 * 1024;
 const MAX_RUN_REQUESTS = 500_000;
 /** Most runs in one folder. */
 const MAX_RUNS = 1000;
-/** Share of a prompt that may have come from a prefix cache: what prompts share is not recorded. */
-const MAX_CACHED_SHARE = 0.1;
 
 /** A recorded run that cannot be used. The message names file and line. */
 export class RunRecordError extends Error {
@@ -53,7 +51,7 @@ export async function validateOwn(path: string, _options: ValidateOptions): Prom
         report.leaveOut(name, "does not complete in the twin");
         continue;
       }
-      if (request.cachedTokens > MAX_CACHED_SHARE * request.inputTokens) {
+      if (isFromCache(request)) {
         report.leaveOut(name, `${request.cachedTokens} of its prompt tokens came from a prefix cache`);
         continue;
       }

@@ -2,6 +2,14 @@ import { quantile } from "../../core/util/quantiles.ts";
 import type { RecordedRequest } from "../../protocol/run-record.ts";
 import type { Replay } from "./run-replay.ts";
 
+/** Share of a prompt that may have come from a prefix cache: what prompts share is not recorded. */
+const MAX_CACHED_SHARE = 0.1;
+
+/** Whether too much of a prompt was in a cache for its replay, which computes all of it, to compare. */
+export function isFromCache({ cachedTokens, inputTokens }: RecordedRequest): boolean {
+  return cachedTokens > MAX_CACHED_SHARE * inputTokens;
+}
+
 /** A figure of a whole run, measured and predicted, in milliseconds. */
 export interface ComparedMetric {
   readonly name: string;
@@ -13,12 +21,13 @@ export interface ComparedMetric {
  * Compares a recorded run with its replay by the load generator's definitions: TTFT and E2E from the scheduled arrival, ITL between
  * events with text. A token without text of its own is part of the next event, so the predicted mean ITL spreads a request's time over
  * as many gaps as its client saw; quantiles of ITL differ by that merging, so TPOT, a request's mean time per token after its first, is
- * the figure that both sides define alike. Requests that only one side has completed are left out on both.
+ * the figure that both sides define alike. Requests that only one side has completed, or whose prompt a
+ * cache had, are left out on both.
  */
 export function compareRun(requests: readonly RecordedRequest[], replay: Replay): ComparedMetric[] {
   const pairs = requests.flatMap((request, index) => {
     const outcome = replay.outcomes.get(index);
-    return outcome === undefined ? [] : [{ request, outcome }];
+    return outcome === undefined || isFromCache(request) ? [] : [{ request, outcome }];
   });
   if (pairs.length === 0) return [];
   return [

@@ -1,5 +1,5 @@
 import type { CsvRow } from "./csv.ts";
-import { CsvError, readCsv } from "./csv.ts";
+import { CsvError, numberOf, readCsv } from "./csv.ts";
 import type { NamedLoad } from "./serving-workloads.ts";
 import { LOAD_NAMES, namedLoad } from "./serving-workloads.ts";
 
@@ -114,22 +114,6 @@ function measuredRowOf(path: string, row: CsvRow): MeasuredRow {
     measuredMs: numberOf(path, row, "measured_ms", { min: Number.MIN_VALUE, max: 1e12 }),
     rivals,
   };
-}
-
-function numberOf(
-  path: string,
-  { line, values }: CsvRow,
-  column: string,
-  allowed: { readonly min: number; readonly max: number; readonly isWhole?: boolean },
-): number {
-  const text = values[column] ?? "";
-  const value = text.trim() === "" ? Number.NaN : Number(text);
-  const isWhole = allowed.isWhole === true;
-  if (value >= allowed.min && value <= allowed.max && (!isWhole || Number.isInteger(value))) return value;
-  const kind = isWhole ? "whole numbers" : "numbers";
-  throw new CsvError(
-    `${path}:${line}: ${column} is ${JSON.stringify(text)}; allowed: ${kind} from ${allowed.min} to ${allowed.max}`,
-  );
 }
 
 /** Why an experiment's load cannot be run, or null. */

@@ -1,9 +1,15 @@
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
+import { readTextFile } from "../../catalog/read-text-file.ts";
 import type { MeasuredRow, ServingExperiment } from "./serving-experiment.ts";
 
+/** Most requests of a stage, most users, and the largest file. */
+const MAX_STAGE_REQUESTS = 1_000_000;
+const MAX_USERS = 100_000;
+const MAX_JSON_BYTES = 64 * 2 ** 20;
+
 /** Percentiles of one latency, in seconds. */
-const Latency = z.object({ mean: z.number(), median: z.number(), p90: z.number(), p99: z.number() });
+const seconds = z.number().positive();
+const Latency = z.object({ mean: seconds, median: seconds, p90: seconds, p99: seconds });
 
 const Stage = z.object({
   success: z.number(),
@@ -26,18 +32,31 @@ const Experiments = z.array(
     workload: z.object({
       data: z.object({
         type: z.literal("shared_prefix"),
-        shared_prefix: z.object({
-          num_unique_system_prompts: z.number().int().min(1).max(1e5),
-          num_users_per_system_prompt: z.number().int().min(1).max(1e5),
-          output_len: z.number().int().min(2).max(1e6),
-          question_len: z.number().int().min(1).max(1e6),
-          system_prompt_len: z.number().int().min(0).max(1e6),
-        }),
+        shared_prefix: z
+          .object({
+            num_unique_system_prompts: z.number().int().min(1).max(1e5),
+            num_users_per_system_prompt: z.number().int().min(1).max(1e5),
+            output_len: z.number().int().min(2).max(1e6),
+            question_len: z.number().int().min(1).max(1e6),
+            system_prompt_len: z.number().int().min(0).max(1e6),
+          })
+          .refine(
+            (prefix) => prefix.num_unique_system_prompts * prefix.num_users_per_system_prompt <= MAX_USERS,
+            {
+              message: `has more than ${MAX_USERS} users`,
+            },
+          ),
       }),
       load: z.object({
         type: z.literal("constant"),
         stages: z
-          .array(z.object({ duration: z.number().positive().max(1e5), rate: z.number().positive().max(1e4) }))
+          .array(
+            z
+              .object({ duration: z.number().positive().max(1e5), rate: z.number().positive().max(1e4) })
+              .refine(({ duration, rate }) => duration * rate >= 1 && duration * rate <= MAX_STAGE_REQUESTS, {
+                message: `has a rate and duration of fewer than 1 or more than ${MAX_STAGE_REQUESTS} requests`,
+              }),
+          )
           .min(1)
           .max(100),
       }),
@@ -55,7 +74,7 @@ const DEFAULT_UTILISATION = 0.9;
 export async function readExperimentsJson(path: string): Promise<ServingExperiment[]> {
   let data: unknown;
   try {
-    data = JSON.parse(await readFile(path, "utf8"));
+    data = JSON.parse(readTextFile(path, MAX_JSON_BYTES, path));
   } catch (error) {
     throw new Error(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }

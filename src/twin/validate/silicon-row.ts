@@ -121,10 +121,16 @@ function poolOf(
   prefix: string,
   model: ModelShape,
 ): Pool | { readonly reason: string } {
+  const sizes = ["tp_size", "attention_dp_size", "moe_ep_size", "moe_tp_size", "pp_size"];
+  const bad = sizes.find((column) => !/^(\d{1,4}(\.0)?)?$/.test(values[`${prefix}${column}`] ?? ""));
+  if (bad !== undefined) return { reason: `${prefix}${bad} is ${values[`${prefix}${bad}`]}` };
+  // Empty and 0 both mean that the work is not split that way.
   const positive = (column: string): number => Math.max(1, Number(values[`${prefix}${column}`] || 1));
   const workersText = values[`${prefix}num_workers`];
   if (prefix !== "" && !(Number(workersText) > 0))
     return { reason: `${prefix}num_workers is missing: how many workers share the load is not known` };
+  if (prefix !== "" && (values[`${prefix}tp_size`] ?? "") === "")
+    return { reason: `${prefix}tp_size is missing` };
   let [tp, dp] = [positive("tp_size"), positive("attention_dp_size")];
   let ep = positive("moe_ep_size");
   const moeTp = positive("moe_tp_size");

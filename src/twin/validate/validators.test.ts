@@ -16,6 +16,9 @@ describe("error statistics", () => {
     const sample = new ErrorSample();
     for (const predicted of [90, 95, 100, 110, 150]) sample.add(predicted, 100);
     expect(sample.stats()).toEqual({ n: 5, medianAbsPct: 10, p90AbsPct: 50, meanSignedPct: 9 });
+    const ten = new ErrorSample();
+    for (let error = 1; error <= 10; error++) ten.add(100 + error, 100);
+    expect(ten.stats()).toMatchObject({ medianAbsPct: 5, p90AbsPct: 9 });
   });
 });
 
