@@ -195,9 +195,10 @@ export class FleetLedger {
 
   settle(booking: Booking): void {
     const prefill = this.#accounts.get(booking.prefillWorker);
+    const isPrefilling = booking.prefillTokens > 0;
     if (prefill !== undefined) {
       prefill.boundKvTokens -= booking.prefillKvTokens;
-      if (booking.prefillTokens > 0) prefill.numPrefills--;
+      if (isPrefilling) prefill.numPrefills--;
       prefill.outstandingPrefillTokens -= booking.prefillTokens;
       this.#rank(prefill);
     }
@@ -208,8 +209,11 @@ export class FleetLedger {
       decode.numDecodes--;
       if (booking.isDecoding) decode.numDecoding--;
       this.#rank(decode);
-      countIdleSpell(decode);
     }
+    // A worker that had nothing to do for this request has not run dry now.
+    if (prefill !== undefined && isPrefilling && prefill !== decode) countIdleSpell(prefill);
+    if (decode !== undefined && (booking.isDecoding || (isPrefilling && prefill === decode)))
+      countIdleSpell(decode);
     booking.prefillTokens = 0;
     booking.prefillKvTokens = 0;
     booking.kvTokens = 0;
@@ -217,28 +221,33 @@ export class FleetLedger {
 
   /** Throws unless the accounts equal the sum of the bookings. */
   checkInvariants(bookings: Iterable<Booking>): void {
-    const sums = new Map<WorkerId, { prefill: number; kv: number; bound: number; counts: number }>();
+    const sums = new Map<
+      WorkerId,
+      { prefill: number; kv: number; bound: number; prefills: number; decodes: number; decoding: number }
+    >();
     const sumOf = (id: WorkerId) => {
-      if (!sums.has(id)) sums.set(id, { prefill: 0, kv: 0, bound: 0, counts: 0 });
+      if (!sums.has(id)) sums.set(id, { prefill: 0, kv: 0, bound: 0, prefills: 0, decodes: 0, decoding: 0 });
       return sums.get(id)!;
     };
     for (const booking of bookings) {
       const prefill = sumOf(booking.prefillWorker);
       prefill.prefill += booking.prefillTokens;
       prefill.bound += booking.prefillKvTokens;
-      prefill.counts += booking.prefillTokens > 0 ? 1 : 0;
+      prefill.prefills += booking.prefillTokens > 0 ? 1 : 0;
       const decode = sumOf(booking.decodeWorker);
       decode.kv += booking.kvTokens;
       decode.bound += booking.boundKvTokens;
-      decode.counts += booking.isDecoding ? 2 : 1;
+      decode.decodes++;
+      decode.decoding += booking.isDecoding ? 1 : 0;
     }
     for (const account of this.#accounts.values()) {
-      const { prefill, kv, bound, counts } = sumOf(account.id);
+      const { prefill, kv, bound, prefills, decodes, decoding } = sumOf(account.id);
       assert(account.outstandingPrefillTokens === prefill, "outstanding prefill is off");
       assert(account.kvTokensTotal - account.freeKvTokens === kv, "placed KV is off");
       assert(account.boundKvTokens === bound, "the bound of placed KV is off");
-      const { numPrefills, numDecodes, numDecoding } = account;
-      assert(numPrefills + numDecodes + numDecoding === counts, "the numbers of placed requests are off");
+      assert(account.numPrefills === prefills, "the number of prefills is off");
+      assert(account.numDecodes === decodes, "the number of placed requests is off");
+      assert(account.numDecoding === decoding, "the number of decoding requests is off");
     }
     const { leastPrefill, mostDecodeRoom } = this.extremes();
     const views = this.views();

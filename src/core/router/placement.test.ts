@@ -103,3 +103,32 @@ describe("FleetLedger", () => {
     expect(ledger.views()).toEqual([]);
   });
 });
+
+describe("idle spells", () => {
+  const split = { prefillWorker: "p", decodeWorker: "d", reason: "split" } as const;
+
+  function ledgerOf(): { ledger: FleetLedger; spells: () => Record<string, number> } {
+    const ledger = new FleetLedger();
+    ledger.add({ id: "p", role: "prefill", kvTokensTotal: 1000 });
+    ledger.add({ id: "d", role: "decode", kvTokensTotal: 1000 });
+    const spells = () =>
+      Object.fromEntries(ledger.views().map(({ id, numIdleSpells }) => [id, numIdleSpells]));
+    return { ledger, spells };
+  }
+
+  it("count when the last prompt or output is over", () => {
+    const { ledger, spells } = ledgerOf();
+    const booking = ledger.book(split, 10, 5);
+    ledger.prefilled(booking);
+    expect(spells()).toEqual({ p: 1, d: 0 });
+    ledger.handedOver(booking);
+    ledger.settle(booking);
+    expect(spells()).toEqual({ p: 1, d: 1 });
+  });
+
+  it("count for the worker that computed when an attempt ends early, and not for the one that waited", () => {
+    const { ledger, spells } = ledgerOf();
+    ledger.settle(ledger.book(split, 10, 5));
+    expect(spells()).toEqual({ p: 1, d: 0 });
+  });
+});

@@ -35,6 +35,10 @@ export function createCacheAwarePlacement(options: CacheAwareOptions): Placement
   return {
     name: "cache-aware",
     place(query, workers) {
+      if (caches.size > workers.length) {
+        const present = new Set(workers.map(({ id }) => id));
+        for (const id of caches.keys()) if (!present.has(id)) caches.delete(id);
+      }
       const cost = (worker: WorkerView) => worker.outstandingPrefillTokens + missingTokens(query, worker);
       const decode = leastOf(
         workers.filter(({ role }) => role !== "prefill"),
