@@ -5,7 +5,6 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BUILT_IN_CATALOG } from "./catalog.ts";
 import { loadCatalogFile, MAX_CATALOG_FILE_BYTES, parseCatalogFile } from "./catalog-file.ts";
 import { toDeviceSpec } from "./device-spec.ts";
-import { toRackSpec } from "./rack-spec.ts";
 import { specOf } from "./resolve.ts";
 
 const parse = (text: string) => parseCatalogFile(text, "extra.yaml", BUILT_IN_CATALOG);
@@ -66,7 +65,7 @@ describe("catalogue file", () => {
       sources: ["lab"],
       note: "STREAM",
     });
-    expect(specOf(toRackSpec(catalog, catalog.get("rack", "lab-rack"))).spec.powerW).toBe(12_000);
+    expect(catalog.get("rack", "lab-rack").figures["power.rack"]?.value).toBe(12);
     expect(catalog.get("model", "tiny").shape.ffn).toEqual({
       kind: "dense",
       intermediateSize: 128,

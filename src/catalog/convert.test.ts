@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { BUILT_IN_CATALOG as CATALOG } from "./catalog.ts";
 import { toDevicePower, toDeviceSpec } from "./device-spec.ts";
-import { toRackPrice, toRackSpec } from "./rack-spec.ts";
 import { describeFigure, needsStating, specOf } from "./resolve.ts";
 
 const device = (id: string) => CATALOG.get("accelerator", id);
@@ -137,7 +136,7 @@ describe("device spec", () => {
   });
 });
 
-describe("power and racks", () => {
+describe("power", () => {
   it("gives watts by state", () => {
     expect(specOf(toDevicePower(device("a100-80g-sxm"))).spec).toMatchObject({
       idleW: 63,
@@ -145,22 +144,6 @@ describe("power and racks", () => {
       decodeW: 250,
     });
     expect(toDevicePower(device("groq3-lp30"))).toHaveProperty("missing");
-  });
-
-  it("names parts and power, and refuses the power that nobody publishes", () => {
-    const { spec } = specOf(toRackSpec(CATALOG, CATALOG.get("rack", "vr-nvl144-cpx")));
-    expect(spec.powerW).toBe(370_000);
-    expect(spec.parts.map(({ part, count }) => [part.id, count])).toEqual([
-      ["rubin-cpx-2025", 144],
-      ["rubin-r200-2025", 72],
-      ["cpu-vera", 36],
-    ]);
-    const lpx = CATALOG.get("rack", "groq3-lpx");
-    expect(() => specOf(toRackSpec(CATALOG, lpx))).toThrow(
-      "groq3-lpx: the catalogue does not know power.rack",
-    );
-    expect(specOf(toRackSpec(CATALOG, lpx, { "power.rack": 200 })).spec.powerW).toBe(200_000);
-    expect(specOf(toRackPrice(CATALOG.get("rack", "vr-nvl72"))).spec).toBe(7_800_000);
   });
 });
 

@@ -1,40 +1,11 @@
 import type { Catalog } from "./catalog.ts";
 import type { AcceleratorEntry, RackEntry } from "./entry.ts";
 import type { AcceleratorFigureKey, RackFigureKey } from "./figure-keys.ts";
-import { type Assumptions, type Conversion, takeFromRack } from "./resolve.ts";
 
-/** A system as cost and power reports need it. */
-export interface RackSpec {
-  readonly id: string;
-  readonly numRacks: number;
-  /** Accelerators and CPUs with their number. */
-  readonly parts: ReadonlyArray<{ readonly part: AcceleratorEntry; readonly count: number }>;
-  /** Of all its cabinets. */
-  readonly powerW: number;
-}
+/** Accelerators and CPUs of a system with their number. */
+type RackParts = ReadonlyArray<{ readonly part: AcceleratorEntry; readonly count: number }>;
 
-/** The system's parts and its power, which is an assumption wherever nobody publishes it. */
-export function toRackSpec(
-  catalog: Catalog,
-  entry: RackEntry,
-  assumptions?: Assumptions,
-): Conversion<RackSpec> {
-  const taker = takeFromRack(entry, assumptions);
-  return taker.conversion({
-    id: entry.id,
-    numRacks: entry.numRacks,
-    parts: partsOf(catalog, entry),
-    powerW: taker.take("power.rack") * 1000,
-  });
-}
-
-/** Purchase price in USD, or what is missing. */
-export function toRackPrice(entry: RackEntry, assumptions?: Assumptions): Conversion<number> {
-  const taker = takeFromRack(entry, assumptions);
-  return taker.conversion(taker.take("price.purchase"));
-}
-
-function partsOf(catalog: Catalog, entry: RackEntry): RackSpec["parts"] {
+function partsOf(catalog: Catalog, entry: RackEntry): RackParts {
   return Object.entries(entry.parts).map(([id, count]) => ({ part: catalog.get("accelerator", id), count }));
 }
 
@@ -46,7 +17,7 @@ export function sumOfParts(catalog: Catalog, entry: RackEntry): Partial<Record<R
   const parts = partsOf(catalog, entry);
   const devices = parts.filter(({ part }) => part.processor !== "cpu");
   const cpus = parts.filter(({ part }) => part.processor === "cpu");
-  const sum = (of: RackSpec["parts"], key: AcceleratorFigureKey, factor = 1e-3): number | null => {
+  const sum = (of: RackParts, key: AcceleratorFigureKey, factor = 1e-3): number | null => {
     let total = 0;
     for (const { part, count } of of) {
       const value = part.figures[key]?.value ?? null;

@@ -1,14 +1,8 @@
 import { nearMiss } from "../protocol/near-miss.ts";
 import { CatalogError } from "./catalog.ts";
-import type { AcceleratorEntry, RackEntry } from "./entry.ts";
+import type { AcceleratorEntry } from "./entry.ts";
 import type { Confidence, Figure } from "./figure.ts";
-import {
-  ACCELERATOR_FIGURES,
-  type AcceleratorFigureKey,
-  type FigureKind,
-  RACK_FIGURES,
-  type RackFigureKey,
-} from "./figure-keys.ts";
+import { ACCELERATOR_FIGURES, type AcceleratorFigureKey, type FigureKind } from "./figure-keys.ts";
 
 /** Figures that a scenario states itself, by key, in the unit of the key: `{ "dense.fp8": 10000 }`. */
 export type Assumptions = Readonly<Record<string, number>>;
@@ -144,8 +138,4 @@ export function takeFromAccelerator(
   assumptions?: Assumptions,
 ): FigureTaker<AcceleratorFigureKey> {
   return new FigureTaker<AcceleratorFigureKey>(entry, ACCELERATOR_FIGURES, assumptions);
-}
-
-export function takeFromRack(entry: RackEntry, assumptions?: Assumptions): FigureTaker<RackFigureKey> {
-  return new FigureTaker<RackFigureKey>(entry, RACK_FIGURES, assumptions);
 }

@@ -59,6 +59,8 @@ const precisionsSchema = z.strictObject({
   kv: precisionSchema.default("bf16"),
   /** What attention multiplies in. Default: bf16. */
   attention: z.enum(["bf16", "fp8"]).optional(),
+  /** FP8 weights have a scale per 128 x 128 block (DeepSeek's format) instead of one per channel. */
+  blockScales: z.boolean().optional(),
 });
 
 /** Engines whose overheads are known. */

@@ -140,6 +140,7 @@ function perfOf(query: PerfQuery, tables: DeviceTables): PerfModel {
     ...(engine === "vllm" ? { calibration: vllmCalibration() } : {}),
     // As the fit of vLLM's overheads had it: without expert parallelism every device holds a slice of every expert.
     ...(engine === "vllm" && rest.parallelism.ep === 1 ? { routingSkew: 0 } : {}),
+    hasBlockScales: precision.blockScales === true,
     ...(precision.attention === undefined ? {} : { attentionMath: precision.attention }),
     host: engine === "vllm" ? NO_HOST_COSTS : { ...DEFAULT_HOST_COSTS, ...stated(host) },
   });

@@ -85,7 +85,6 @@ export class Simulation {
       maxRequests: values.limits.requestsInFlight,
       handoffWaitMs: values.limits.handoffWaitSeconds * 1000,
       outputBound: placement.knowsOutputLength ? "true" : values.limits.outputTokens,
-      seed,
       checks: false,
       maxVirtualMs: (values.limits.virtualSeconds ?? DEFAULT_VIRTUAL_SECONDS) * 1000,
     };

@@ -62,7 +62,6 @@ export interface TwinSpec {
   readonly maxRequests: number;
   /** The longest output that policies see; the true length stays hidden. "true": policies see the true length (papers). */
   readonly outputBound: number | "true";
-  readonly seed: number;
   /** Runs the checkers of every stateful class after every event: slow, for tests. */
   readonly checks: boolean;
   /** A run that has not ended by then stops and says so. */
@@ -80,6 +79,6 @@ export interface TwinSummary {
   readonly endMs: number;
   readonly numRequests: number;
   readonly numEvents: number;
-  /** Hash of every decision and event in order, hex. Same seed and code, same hash. */
+  /** Hash of every decision and event in order, hex. Same spec, workload and code: same hash. */
   readonly traceHash: string;
 }

@@ -126,7 +126,6 @@ export function twinSpec(overrides: Partial<TwinSpec> = {}): TwinSpec {
     faults: [],
     maxRequests: 10_000,
     outputBound: 2000,
-    seed: 1,
     checks: true,
     maxVirtualMs: 1e9,
     ...overrides,

@@ -173,7 +173,10 @@ export class StepPricer implements PerfModel {
     out.isExtrapolated = isExtrapolated;
   }
 
-  /** Device milliseconds of a step by operator class, priced anew and not from the curves: for reports and tests. */
+  /**
+   * Device milliseconds of a step by operator class, priced anew and not from the curves, to check these: without what an engine's
+   * calibration adds to each step, and as if groups shared prompts evenly.
+   */
   breakdown(load: StepLoad): Map<OperatorClass, number> {
     const sums = new Map<OperatorClass, number>();
     const add = (operator: OperatorClass, ms: number): void => {

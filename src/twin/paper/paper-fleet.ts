@@ -53,7 +53,6 @@ export function runPaperFleet(
       faults: [],
       maxRequests: MAX_REQUESTS,
       outputBound: "true",
-      seed: 0,
       checks: false,
       maxVirtualMs: MAX_VIRTUAL_MS,
     },

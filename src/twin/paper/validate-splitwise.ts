@@ -33,14 +33,22 @@ export function validateSplitwise(folder: string): ValidationReport {
     report.addRows(1);
     report.leaveOut(`${GOLDEN_FILE}:${row + 1}`, reason);
   });
-  for (const { config, design, trace, figures } of golden) {
+  for (const { config, design, trace, numCompleted, figures } of golden) {
     report.addRows(1);
     const traceFile = join(folder, `rr_${trace}_2min.csv`);
     if (!existsSync(traceFile)) {
       report.leaveOut(`${config} ${trace}`, `no ${traceFile}`);
       continue;
     }
-    const predicted = runSplitwise(design, perfs, readSplitwiseTrace(traceFile));
+    const requests = readSplitwiseTrace(traceFile);
+    if (requests.length !== numCompleted) {
+      report.leaveOut(
+        `${config} ${trace}`,
+        `${numCompleted} requests, but ${traceFile} has ${requests.length}`,
+      );
+      continue;
+    }
+    const predicted = runSplitwise(design, perfs, requests);
     for (const metric of SPLITWISE_METRICS) {
       if (figures[metric]! > 0) report.add(metric, predicted[metric]!, figures[metric]!, config);
     }

@@ -106,7 +106,6 @@ function predict(
     const { served, summary } = runEngine(
       { kernels: kernels.model, model, overheads, tokenBudget: TOKEN_BUDGET * setup.dp, maxRunning },
       loop,
-      1,
     );
     if (summary.end !== "finished") return { problem: `the simulated run did not end (${summary.end})` };
     return { served };

@@ -98,7 +98,6 @@ async function predict(folder: string, run: MeasuredRun): Promise<Prediction> {
         ...numBlocks,
       },
       replayOf(run),
-      1,
     );
     if (summary.end !== "finished" || served.length !== run.requests.length)
       return { problem: `the simulated run did not end well (${summary.end})` };

@@ -107,7 +107,6 @@ export function predictServing(
       warmUpMs: options.isWarm === true ? 0 : vllmWarmUpMs(model, options.fit),
     },
     source,
-    SEED,
   );
   const counted =
     experiment.recountedTokens ?? prompts.outputTokens * recountedPerToken(modelId, options.fit);

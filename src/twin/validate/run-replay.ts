@@ -58,7 +58,6 @@ export function replayRun(
     faults: [],
     maxRequests: MAX_REQUESTS,
     outputBound: "true",
-    seed: 1,
     checks: false,
     maxVirtualMs: (ordered.at(-1)?.request.arrivalMs ?? 0) + MAX_DRAIN_MS,
   };

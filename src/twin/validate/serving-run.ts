@@ -85,7 +85,6 @@ export interface ServedRequest {
 export function runEngine(
   run: EngineRun,
   source: WorkloadSource,
-  seed: number,
 ): { readonly served: readonly ServedRequest[]; readonly summary: TwinSummary } {
   const served: ServedRequest[] = [];
   const observer: TwinObserver = {
@@ -118,7 +117,6 @@ export function runEngine(
       maxRequests: MAX_REQUESTS,
       // Load generators ask for a fixed number of tokens and tell the engine to go on to the end.
       outputBound: "true",
-      seed,
       checks: false,
       maxVirtualMs: MAX_VIRTUAL_MS,
     },

@@ -14,7 +14,7 @@ export type Pace =
   | { readonly concurrency: number; readonly thinkMs: number };
 
 /** A source of made requests. */
-export function paced(make: RequestMaker, pace: Pace, close: () => void = () => {}): WorkloadSource {
+export function paced(make: RequestMaker, pace: Pace): WorkloadSource {
   if ("concurrency" in pace) {
     const starts = { lanes: pace.concurrency, staggerMs: 0, gapMs: pace.thinkMs };
     return new SessionSource(() => {
@@ -35,5 +35,5 @@ export function paced(make: RequestMaker, pace: Pace, close: () => void = () => 
     if (arrivalMs === Number.POSITIVE_INFINITY) return null;
     const request = make();
     return request === null ? null : { ...request, arrivalMs };
-  }, close);
+  });
 }
