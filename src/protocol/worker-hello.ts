@@ -55,5 +55,7 @@ const helloSchema = z.strictObject({
   engine: engineInfoSchema,
   blockSizeTokens: z.number().int().positive(),
   contextTokens: z.number().int().positive(),
+  tokenBudget: z.number().int().positive(),
+  maxRunning: z.number().int().positive(),
   kvAddress: nameSchema,
 });

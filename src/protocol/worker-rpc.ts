@@ -4,7 +4,7 @@ import type { EngineInfo } from "../serve/engine/engine.ts";
 import type { ErrorCode } from "./errors.ts";
 
 /** Raised with every change to the worker RPC or the KV frames that an older peer would misread. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** What a worker says of itself: `GET /v1/worker`. */
 export interface WorkerHello {
@@ -15,6 +15,10 @@ export interface WorkerHello {
   readonly engine: EngineInfo;
   readonly blockSizeTokens: number;
   readonly contextTokens: number;
+  /** Tokens that one of its steps may hold. */
+  readonly tokenBudget: number;
+  /** Sequences that take part in steps at once. */
+  readonly maxRunning: number;
   /** Where other workers push KV to: `unix:/path` or `tcp:host:port`. */
   readonly kvAddress: string;
 }

@@ -7,6 +7,7 @@ import type { SampledToken } from "../../src/core/scheduler/step-plan.ts";
 import type { WorkerTask } from "../../src/core/worker-effects.ts";
 import { chooserFrom, interleaving, LoopFleet, requestMaker, workerOptions } from "../support/loop-fleet.ts";
 import { expectedOutput, type NaiveWorkerOptions } from "../support/naive-worker.ts";
+import { workerFacts } from "../support/placement.ts";
 
 const ROLES: Readonly<Record<string, WorkerRole>> = { p: "prefill", d: "decode", b: "both" };
 
@@ -26,14 +27,20 @@ class DispatchedFleet {
       maxAttempts: 3,
     });
     this.fleet = new LoopFleet([], options, choose);
-    this.fleet.onEvents = (from, events) => this.#act(() => this.dispatcher.workerEvents(from, events));
+    this.fleet.onEvents = (from, events) =>
+      this.#act(() => this.dispatcher.workerEvents(from, events, this.fleet.nowMs));
     for (const role of roles) this.start(role);
   }
 
   start(role: string): void {
     const id = `${role}${this.#incarnation++}`;
     this.fleet.spawn(id);
-    this.#act(() => this.dispatcher.workerReady({ id, role: ROLES[role]!, kvTokensTotal: 200 }));
+    this.#act(() =>
+      this.dispatcher.workerReady(
+        workerFacts({ id, role: ROLES[role]!, kvTokensTotal: 200 }),
+        this.fleet.nowMs,
+      ),
+    );
   }
 
   submit(request: Request): void {
@@ -44,12 +51,12 @@ class DispatchedFleet {
   cancel(request: Request): void {
     if (this.ends.has(request.id)) return;
     this.ends.set(request.id, "cancelled");
-    this.#act(() => this.dispatcher.cancel(request.id));
+    this.#act(() => this.dispatcher.cancel(request.id, this.fleet.nowMs));
   }
 
   kill(id: WorkerId): void {
     this.fleet.kill(id);
-    this.#act(() => this.dispatcher.workerLost(id));
+    this.#act(() => this.dispatcher.workerLost(id, this.fleet.nowMs));
   }
 
   #act(input: () => void): void {
@@ -71,7 +78,7 @@ class DispatchedFleet {
       const outcome = loop.submit(request, task, this.fleet.nowMs);
       if (outcome === "added") return;
       const failure = outcome === "too_long" ? "too_long" : "kv_exhausted";
-      this.#act(() => this.dispatcher.attemptFailed(request.id, request.epoch, failure));
+      this.#act(() => this.dispatcher.attemptFailed(request.id, request.epoch, failure, this.fleet.nowMs));
     });
   }
 

@@ -49,6 +49,8 @@ export function makeHello(overrides: Partial<WorkerHello> = {}): WorkerHello {
     },
     blockSizeTokens: 16,
     contextTokens: 1024,
+    tokenBudget: 256,
+    maxRunning: 16,
     kvAddress: "unix:/run/w1.kv",
     ...overrides,
   };

@@ -1,7 +1,8 @@
 import type { HandoffFailure } from "../handoff/messages.ts";
-import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../request.ts";
+import type { KvEventBatch } from "../kv/kv-events.ts";
+import type { FinishReason, Request, RequestId, WorkerId } from "../request.ts";
 import { type Booking, FleetLedger } from "../router/fleet-ledger.ts";
-import type { PlacementDecision, PlacementPolicy } from "../router/placement.ts";
+import type { ObservedStep, PlacementDecision, PlacementPolicy, WorkerFacts } from "../router/placement.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
@@ -70,6 +71,8 @@ interface Flight {
   /** Output that has come and is to be passed on. */
   fresh: readonly SampledToken[];
   numCachedTokens: number;
+  /** The same for the attempt under way; null as long as no worker has said. */
+  reportedCachedTokens: number | null;
   /** Whether the decode worker has everything, so that the prefill worker is not needed any more. */
   handedOff: boolean;
   finish: { readonly reason: FinishReason; readonly numOutputTokens: number } | null;
@@ -129,25 +132,42 @@ export class Dispatcher {
       early: new Map(),
       fresh: [],
       numCachedTokens: 0,
+      reportedCachedTokens: null,
       handedOff: false,
       finish: null,
     };
     this.#flights.set(request.id, flight);
-    this.#place(flight);
+    this.#place(flight, nowMs);
     return "accepted";
   }
 
   /** The client has gone, or has what it wanted. */
-  cancel(requestId: RequestId): void {
+  cancel(requestId: RequestId, nowMs: number): void {
     const flight = this.#flights.get(requestId);
     if (flight === undefined) return;
     this.#cancelLegs(flight);
-    this.#close(flight);
+    this.#close(flight, nowMs);
   }
 
-  workerReady(worker: { id: WorkerId; role: WorkerRole; kvTokensTotal: number }): void {
+  workerReady(worker: WorkerFacts, nowMs: number): void {
     this.#ledger.add(worker);
-    for (const flight of [...this.#waiting]) this.#place(flight);
+    this.#options.placement.observe?.({ kind: "ready", worker }, nowMs);
+    for (const flight of [...this.#waiting]) this.#place(flight, nowMs);
+  }
+
+  /** A worker's caches have changed. Of a worker that is not here it changes nothing. */
+  workerKv(id: WorkerId, batch: KvEventBatch, nowMs: number): void {
+    if (this.#ledger.has(id)) this.#options.placement.observe?.({ kind: "kv", worker: id, batch }, nowMs);
+  }
+
+  /** Steps that a worker has run, in order. Optional: policies that learn prices need them. */
+  workerSteps(id: WorkerId, steps: readonly ObservedStep[], nowMs: number): void {
+    if (this.#ledger.has(id)) this.#options.placement.observe?.({ kind: "steps", worker: id, steps }, nowMs);
+  }
+
+  /** KV has gone from one worker to another. Optional, like the steps. */
+  transferred(transfer: { from: WorkerId; to: WorkerId; bytes: number; ms: number }, nowMs: number): void {
+    this.#options.placement.observe?.({ kind: "transfer", ...transfer }, nowMs);
   }
 
   /** The worker finishes what it has and gets nothing new. */
@@ -160,24 +180,25 @@ export class Dispatcher {
     this.#ledger.setQueued(id, numQueued);
   }
 
-  workerLost(id: WorkerId): void {
+  workerLost(id: WorkerId, nowMs: number): void {
     this.#ledger.remove(id);
+    this.#options.placement.observe?.({ kind: "gone", worker: id }, nowMs);
     for (const flight of [...this.#flights.values()]) {
       const { decision } = flight;
       if (decision === null) continue;
       const needed = decision.decodeWorker === id || (decision.prefillWorker === id && !flight.handedOff);
-      if (needed) this.#attemptFailed(flight, "worker_lost");
+      if (needed) this.#attemptFailed(flight, "worker_lost", nowMs);
     }
   }
 
   /** A worker did not take a request that it was sent, or can't go on with it. */
-  attemptFailed(requestId: RequestId, epoch: number, failure: DispatchFailure): void {
+  attemptFailed(requestId: RequestId, epoch: number, failure: DispatchFailure, nowMs: number): void {
     const flight = this.#current(requestId, epoch);
-    if (flight !== null) this.#attemptFailed(flight, failure);
+    if (flight !== null) this.#attemptFailed(flight, failure, nowMs);
   }
 
   /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
-  workerEvents(worker: WorkerId, events: readonly RequestEvent[]): void {
+  workerEvents(worker: WorkerId, events: readonly RequestEvent[], nowMs: number): void {
     const touched = new Set<Flight>();
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
@@ -186,20 +207,21 @@ export class Dispatcher {
       else if (event.kind === "run") this.#takeRun(flight, worker, event.index, event.tokens);
       else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
+        flight.reportedCachedTokens = event.numTokens;
         this.#effects.push({ kind: "cached", requestId: event.requestId, numTokens: event.numTokens });
       } else if (event.kind === "finish") flight.finish = event;
       else {
-        this.#attemptFailed(flight, failureOf(event.reason));
+        this.#attemptFailed(flight, failureOf(event.reason), nowMs);
         continue;
       }
       touched.add(flight);
     }
-    for (const flight of touched) this.#passOn(flight);
+    for (const flight of touched) this.#passOn(flight, nowMs);
   }
 
   tick(nowMs: number): void {
     for (const flight of [...this.#waiting]) {
-      if (nowMs >= flight.deadlineMs) this.#fail(flight, "no_workers");
+      if (nowMs >= flight.deadlineMs) this.#fail(flight, "no_workers", nowMs);
     }
   }
 
@@ -208,11 +230,15 @@ export class Dispatcher {
     return flight !== undefined && flight.epoch === epoch && flight.decision !== null ? flight : null;
   }
 
-  #place(flight: Flight): void {
+  #place(flight: Flight, nowMs: number): void {
     const { request } = flight;
     const numTokens = request.promptTokens.length + request.resumedTokens.length;
     const maxOutputTokens = request.maxOutputTokens - request.resumedTokens.length;
     const query = {
+      requestId: request.id,
+      nowMs,
+      priority: request.priority,
+      firstTokenDeadlineMs: null,
       numPromptTokens: numTokens,
       maxOutputTokens,
       promptBlockHashes: promptBlockHashesOf(request),
@@ -224,6 +250,7 @@ export class Dispatcher {
     }
     this.#waiting.delete(flight);
     flight.epoch++;
+    flight.reportedCachedTokens = null;
     flight.decision = decision;
     flight.booking = this.#ledger.book(decision, numTokens, maxOutputTokens);
     flight.handedOff = decision.prefillWorker === decision.decodeWorker;
@@ -279,10 +306,11 @@ export class Dispatcher {
     for (let i = 0; i < tokens.length; i++) this.#take(flight, worker, index + i, tokens[i]!);
   }
 
-  #passOn(flight: Flight): void {
+  #passOn(flight: Flight, nowMs: number): void {
     const { request, fresh, finish } = flight;
     if (this.#flights.get(request.id) !== flight) return;
     if (fresh.length > 0) {
+      if (flight.booking!.prefillTokens > 0) this.#tell(flight, "prefilled", nowMs);
       this.#ledger.prefilled(flight.booking!);
       this.#ledger.grew(flight.booking!, fresh.length);
       this.#effects.push({ kind: "tokens", requestId: request.id, tokens: fresh });
@@ -291,26 +319,24 @@ export class Dispatcher {
     if (finish !== null && flight.numEmitted === finish.numOutputTokens) {
       const { numCachedTokens } = flight;
       this.#effects.push({ kind: "finish", requestId: request.id, reason: finish.reason, numCachedTokens });
-      this.#close(flight);
+      this.#close(flight, nowMs);
     }
   }
 
-  #attemptFailed(flight: Flight, failure: DispatchFailure): void {
+  #attemptFailed(flight: Flight, failure: DispatchFailure, nowMs: number): void {
     this.#cancelLegs(flight);
-    if (flight.booking !== null) this.#ledger.settle(flight.booking);
-    flight.booking = null;
-    flight.decision = null;
+    this.#settle(flight, nowMs);
     flight.early.clear();
     flight.finish = null;
     const begun = flight.numEmitted > flight.request.resumedTokens.length;
     if (begun || failure === "too_long" || flight.epoch >= this.#options.maxAttempts)
-      this.#fail(flight, failure);
-    else this.#place(flight);
+      this.#fail(flight, failure, nowMs);
+    else this.#place(flight, nowMs);
   }
 
-  #fail(flight: Flight, failure: DispatchFailure): void {
+  #fail(flight: Flight, failure: DispatchFailure, nowMs: number): void {
     this.#effects.push({ kind: "error", requestId: flight.request.id, failure });
-    this.#close(flight);
+    this.#close(flight, nowMs);
   }
 
   /** Tells every worker that still lives and may hold something of the attempt. */
@@ -324,12 +350,24 @@ export class Dispatcher {
     }
   }
 
-  #close(flight: Flight): void {
-    if (flight.booking !== null) this.#ledger.settle(flight.booking);
-    flight.booking = null;
-    flight.decision = null;
+  #close(flight: Flight, nowMs: number): void {
+    this.#settle(flight, nowMs);
     this.#waiting.delete(flight);
     this.#flights.delete(flight.request.id);
+  }
+
+  /** Ends an attempt in the books. */
+  #settle(flight: Flight, nowMs: number): void {
+    if (flight.booking === null) return;
+    this.#ledger.settle(flight.booking);
+    this.#tell(flight, "over", nowMs);
+    flight.booking = null;
+    flight.decision = null;
+  }
+
+  #tell(flight: Flight, kind: "prefilled" | "over", nowMs: number): void {
+    const { request, reportedCachedTokens: numCachedTokens } = flight;
+    this.#options.placement.observe?.({ kind, requestId: request.id, numCachedTokens }, nowMs);
   }
 
   checkInvariants(): void {

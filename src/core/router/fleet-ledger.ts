@@ -48,14 +48,16 @@ export class FleetLedger {
   #byPrefillRoom = new WinnerTree(0);
   #byDecodeRoom = new WinnerTree(0);
 
-  add(worker: { id: WorkerId; role: WorkerRole; kvTokensTotal: number }): void {
-    assert(!this.#accounts.has(worker.id), "a worker is added twice");
-    this.#accounts.set(worker.id, {
-      ...worker,
+  add({ id, role, kvTokensTotal }: { id: WorkerId; role: WorkerRole; kvTokensTotal: number }): void {
+    assert(!this.#accounts.has(id), "a worker is added twice");
+    this.#accounts.set(id, {
+      id,
+      role,
+      kvTokensTotal,
       accepting: true,
       place: -1,
       outstandingPrefillTokens: 0,
-      freeKvTokens: worker.kvTokensTotal,
+      freeKvTokens: kvTokensTotal,
       boundKvTokens: 0,
       numPrefills: 0,
       numDecodes: 0,

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { placementQuery } from "../../../test/support/placement.ts";
 import { FleetLedger } from "./fleet-ledger.ts";
 import {
   createLoadPlacement,
@@ -24,7 +25,7 @@ function worker(id: string, overrides: Partial<WorkerView> = {}): WorkerView {
 }
 
 function query(numPromptTokens: number): PlacementQuery {
-  return { numPromptTokens, maxOutputTokens: 16, promptBlockHashes: null };
+  return placementQuery({ numPromptTokens, maxOutputTokens: 16 });
 }
 
 function extremesOf(workers: readonly WorkerView[]): FleetExtremes {

@@ -102,11 +102,18 @@ export class WorkerFleet implements Fleet {
   addWorker(hello: WorkerHello, link: WorkerLink, kvAddress: string = hello.kvAddress): void {
     this.#members.set(hello.workerId, { hello, link, kvAddress, load: null, draining: false });
     this.#logger.info({ worker: hello.workerId, role: hello.role, pid: hello.pid }, "worker ready");
-    this.#dispatcher.workerReady({
-      id: hello.workerId,
-      role: hello.role,
-      kvTokensTotal: hello.engine.kvCapacityTokens,
-    });
+    this.#dispatcher.workerReady(
+      {
+        id: hello.workerId,
+        role: hello.role,
+        kvTokensTotal: hello.engine.kvCapacityTokens,
+        perf: null,
+        tokenBudget: hello.tokenBudget,
+        maxRunning: hello.maxRunning,
+        kvBytesPerToken: hello.engine.kvBytesPerToken,
+      },
+      this.#nowMs(),
+    );
     this.#pump();
   }
 
@@ -117,7 +124,7 @@ export class WorkerFleet implements Fleet {
     this.#members.delete(id);
     member.link.close();
     this.#logger[this.#isClosing ? "debug" : "warn"]({ worker: id, reason }, "worker lost");
-    this.#dispatcher.workerLost(id);
+    this.#dispatcher.workerLost(id, this.#nowMs());
     this.#pump();
   }
 
@@ -130,9 +137,10 @@ export class WorkerFleet implements Fleet {
     }
     if (event.kind === "error") {
       const { requestId, epoch, code } = event;
-      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code));
+      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code), this.#nowMs());
     } else {
-      this.#dispatcher.workerEvents(id, event.kind === "tokens" ? tokenEvents(event.tokens) : [event]);
+      const events = event.kind === "tokens" ? tokenEvents(event.tokens) : [event];
+      this.#dispatcher.workerEvents(id, events, this.#nowMs());
     }
     this.#pump();
   }
@@ -145,7 +153,7 @@ export class WorkerFleet implements Fleet {
     return {
       cancel: () => {
         if (!this.#listeners.delete(request.id)) return;
-        this.#dispatcher.cancel(request.id);
+        this.#dispatcher.cancel(request.id, this.#nowMs());
         this.#pump();
       },
     };
@@ -216,7 +224,7 @@ export class WorkerFleet implements Fleet {
 
   #send(worker: WorkerId, request: Request, task: WorkerTask): void {
     const failed = (failure: DispatchFailure): void => {
-      this.#dispatcher.attemptFailed(request.id, request.epoch, failure);
+      this.#dispatcher.attemptFailed(request.id, request.epoch, failure, this.#nowMs());
       this.#pump();
     };
     const member = this.#members.get(worker);

@@ -73,6 +73,8 @@ export function createDriver(
     workerId: config.workerId,
     role: config.role,
     contextTokens: config.contextTokens,
+    tokenBudget: tokenBudgetOf(config),
+    maxRunning: config.maxRunning,
     engine,
     loop: new WorkerLoop({ scheduler, blocks, maxRequests, timeouts: handoffTimeouts(config.handoffWaitMs) }),
     scheduler,

@@ -31,6 +31,8 @@ export interface WorkerDriverOptions {
   readonly workerId: WorkerId;
   readonly role: WorkerRole;
   readonly contextTokens: number;
+  readonly tokenBudget: number;
+  readonly maxRunning: number;
   readonly engine: Engine;
   readonly loop: WorkerLoop;
   readonly scheduler: Scheduler;
@@ -93,6 +95,8 @@ export class WorkerDriver implements WorkerService {
       engine: this.#engine.info,
       blockSizeTokens: this.#options.blocks.blockSizeTokens,
       contextTokens: this.#options.contextTokens,
+      tokenBudget: this.#options.tokenBudget,
+      maxRunning: this.#options.maxRunning,
       kvAddress: this.#kvAddress,
     };
   }

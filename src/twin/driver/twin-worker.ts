@@ -1,5 +1,6 @@
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import type { Request } from "../../core/request.ts";
+import type { WorkerFacts } from "../../core/router/placement.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
@@ -82,5 +83,18 @@ export class TwinWorker {
       handoffOrder,
       timeouts: { grantMs: waitMs, ackMs: waitMs, reserveMs: waitMs, frameMs: waitMs },
     });
+  }
+  /** What the dispatcher is told when the worker is ready. */
+  get facts(): WorkerFacts {
+    const { role, perf, tokenBudget, maxRunning } = this.spec;
+    return {
+      id: this.id,
+      role,
+      kvTokensTotal: this.blocks.numBlocks * this.blocks.blockSizeTokens,
+      perf,
+      tokenBudget,
+      maxRunning,
+      kvBytesPerToken: perf.kvBytesPerToken,
+    };
   }
 }

@@ -126,12 +126,7 @@ export class WorkerHost {
   #submitNow(worker: TwinWorker, request: Request, task: WorkerTask): void {
     this.#before(worker);
     const outcome = worker.loop.submit(request, task, this.#nowMs);
-    if (outcome !== "added")
-      this.#dispatcher.attemptFailed(
-        request.id,
-        request.epoch,
-        outcome === "too_long" ? "too_long" : "queue_full",
-      );
+    if (outcome !== "added") this.#dispatcher.attemptFailed(request.id, request.epoch, outcome, this.#nowMs);
     this.#pump(worker);
   }
 
@@ -244,7 +239,7 @@ export class WorkerHost {
         this.#send(worker, effect.peer, effect.message);
         return;
       case "emit":
-        this.#dispatcher.workerEvents(worker.id, effect.events);
+        this.#dispatcher.workerEvents(worker.id, effect.events, this.#nowMs);
         this.#context.pumpDispatcher();
         return;
       default:
@@ -336,10 +331,8 @@ export class WorkerHost {
   #ready(index: number): void {
     const worker = this.#workers[index]!;
     this.#byId.set(worker.id, worker);
-    const { role } = worker.spec;
-    const kvTokensTotal = worker.blocks.numBlocks * worker.blocks.blockSizeTokens;
     this.#observer.workerChanged(worker.id, "ready", 1, this.#nowMs);
-    this.#dispatcher.workerReady({ id: worker.id, role, kvTokensTotal });
+    this.#dispatcher.workerReady(worker.facts, this.#nowMs);
     this.#context.pumpDispatcher();
   }
 
@@ -380,7 +373,7 @@ export class WorkerHost {
     this.#byId.delete(worker.id);
     this.#transfers.drop(worker, this.#nowMs);
     this.#observer.workerChanged(worker.id, "lost", 1, this.#nowMs);
-    this.#dispatcher.workerLost(worker.id);
+    this.#dispatcher.workerLost(worker.id, this.#nowMs);
     this.#context.pumpDispatcher();
     for (const peer of this.#byId.values()) {
       this.#before(peer);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { placementQuery } from "../../../../test/support/placement.ts";
 import { FleetLedger } from "../fleet-ledger.ts";
 import type { FleetExtremes, PlacementDecision, PlacementPolicy, WorkerView } from "../placement.ts";
 import { createCacheAwarePlacement } from "./cache-aware.ts";
@@ -25,7 +26,7 @@ function place(
   numPromptTokens: number,
   promptBlockHashes: Int32Array | null = null,
 ): PlacementDecision {
-  return policy.place({ numPromptTokens, maxOutputTokens: 100, promptBlockHashes }, views, NO_EXTREMES)!;
+  return policy.place(placementQuery({ numPromptTokens, promptBlockHashes }), views, NO_EXTREMES)!;
 }
 
 describe("token-jsq", () => {
@@ -104,9 +105,7 @@ describe("mixed-pool", () => {
     expect(place(policy, ledger.views(), 5).prefillWorker).toBe("p2");
     ledger.remove("p2");
     ledger.remove("d1");
-    expect(
-      policy.place({ numPromptTokens: 5, maxOutputTokens: 1, promptBlockHashes: null }, [], NO_EXTREMES),
-    ).toBeNull();
+    expect(policy.place(placementQuery(), [], NO_EXTREMES)).toBeNull();
   });
 });
 
