@@ -240,6 +240,9 @@ export class WorkerDriver implements WorkerService {
       case "emit":
         this.#emit(effect.events);
         return;
+      case "kv-events":
+        // Nobody can ask a worker to report its caches yet.
+        return;
       default:
         assertNever(effect);
     }

@@ -219,7 +219,8 @@ export class WorkerHost {
   #carryOut(worker: TwinWorker, effect: WorkerEffect): void {
     switch (effect.kind) {
       case "kv-ops":
-        // Bookkeeping of the engine's cells; the modelled engine has none.
+      case "kv-events":
+        // Bookkeeping of the engine's cells, of which the modelled one has none; its workers report no caches.
         return;
       case "execute":
         this.#spec.onPlan?.(worker.id, effect.plan);
