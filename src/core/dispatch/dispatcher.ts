@@ -167,7 +167,7 @@ export class Dispatcher {
 
   /** KV has gone from one worker to another. Optional, like the steps. */
   transferred(transfer: { from: WorkerId; to: WorkerId; bytes: number; ms: number }, nowMs: number): void {
-    this.#options.placement.observe?.({ kind: "transfer", ...transfer }, nowMs);
+    this.#options.placement.observe?.({ ...transfer, kind: "transfer" }, nowMs);
   }
 
   /** The worker finishes what it has and gets nothing new. */
