@@ -165,7 +165,7 @@ class HttpWorkerClient implements WorkerClient {
     this.#options.onLost(reason);
   }
 
-  #request(method: string, path: string, agent: Agent | false, body?: string): ClientRequest {
+  #request(method: string, path: string, agent: Agent | false, body?: string | Buffer): ClientRequest {
     return httpRequest({
       ...this.#target,
       agent,
@@ -181,7 +181,7 @@ class HttpWorkerClient implements WorkerClient {
   }
 
   /** Sends a call and resolves with the parsed body of a good answer. */
-  #call(method: string, path: string, body?: string): Promise<unknown> {
+  #call(method: string, path: string, body?: string | Buffer): Promise<unknown> {
     if (!this.#isOpen)
       return Promise.reject(new ServingError("worker_lost", "the connection to the worker is closed"));
     const { promise, resolve, reject } = settleable<unknown>();

@@ -2,7 +2,8 @@ import type { FastifyInstance } from "fastify";
 import { ServingError } from "../../protocol/errors.ts";
 import { type CompletionBody, chatCompletionBody, completionBody, parseBody } from "../../protocol/openai.ts";
 import { type GatewayContext, servedName } from "./context.ts";
-import { runGeneration } from "./run-generation.ts";
+import { type RequestRecord, recordOf } from "./request-record.ts";
+import { type Prompt, runGeneration } from "./run-generation.ts";
 
 /** `POST /v1/chat/completions` and `POST /v1/completions`. */
 export function registerCompletionRoutes(app: FastifyInstance, context: GatewayContext): void {
@@ -11,11 +12,11 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
     const model = servedName(context, body.model);
     const text = context.template.render(body);
     // The template writes the control tokens, the beginning-of-sequence token among them.
-    const prompt = await context.tokenizer.encode(text, { parseSpecial: true, addSpecial: false });
+    const tokens = await context.tokenizer.encode(text, { parseSpecial: true, addSpecial: false });
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,
-      prompts: [prompt],
+      prompts: await withHashes(context, recordOf(request), [tokens]),
       body,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       maxTokensParam: body.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
@@ -28,7 +29,7 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
     return runGeneration(context, request, reply, {
       kind: "completion",
       model,
-      prompts: await promptTokens(context, body),
+      prompts: await withHashes(context, recordOf(request), await promptTokens(context, body)),
       body,
       maxTokens: body.max_tokens,
       maxTokensParam: "max_tokens",
@@ -46,6 +47,22 @@ function promptTokens(context: GatewayContext, body: CompletionBody): Promise<In
       checkVocabulary(prompt, context.texts.vocabSize, body.prompt.length === 1 ? "prompt" : `prompt[${i}]`);
       return prompt;
     }),
+  );
+}
+
+/** Adds the block hashes to tokenised prompts, if the fleet has said yet what goes into them. */
+function withHashes(
+  context: GatewayContext,
+  record: RequestRecord,
+  prompts: readonly Int32Array[],
+): Promise<Prompt[]> {
+  const chains = context.chains();
+  const salt = record.tenant?.cacheSalt ?? "";
+  return Promise.all(
+    prompts.map(async (tokens) => ({
+      tokens,
+      blockHashes: chains === null ? null : await chains.chain(salt, tokens),
+    })),
   );
 }
 

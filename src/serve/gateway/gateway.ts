@@ -1,5 +1,6 @@
 import type { AddressInfo, Socket } from "node:net";
 import { type FastifyInstance, fastify } from "fastify";
+import { chainHasherOf } from "../conversations/chain-hasher.ts";
 import { createGatewayMetrics, type Registry } from "../telemetry/metrics.ts";
 import { createAuthenticator } from "./api-keys.ts";
 import { createChatTemplate } from "./chat-template.ts";
@@ -78,6 +79,7 @@ function createContext(options: GatewayOptions): GatewayContext {
     tokenizer: options.tokenizer,
     texts: new TokenTexts(options.tokenizer),
     template: createChatTemplate(options.tokenizer, limits.promptChars),
+    chains: chainHasherOf(options.fleet),
     authenticator: createAuthenticator(options.apiKeys ?? [], options.cacheSecret),
     limits,
     metrics: createGatewayMetrics({

@@ -14,11 +14,18 @@ import { outputBounds, samplingOf, samplingOfChoice } from "./sampling.ts";
 import { StopPatterns } from "./stop-matcher.ts";
 import { StreamSession } from "./stream-session.ts";
 
+/** One tokenised prompt. */
+export interface Prompt {
+  readonly tokens: Int32Array;
+  /** Chained hashes of its full blocks; null as long as no worker has said what goes into them. */
+  readonly blockHashes: Int32Array | null;
+}
+
 /** A completion request after parsing and tokenising, the same for both endpoints. */
 export interface GenerationSpec {
   readonly kind: AnswerKind;
   readonly model: string;
-  readonly prompts: readonly Int32Array[];
+  readonly prompts: readonly Prompt[];
   readonly body: ChatCompletionBody | CompletionBody;
   readonly maxTokens: number | undefined;
   readonly maxTokensParam: string;
@@ -51,7 +58,7 @@ export async function runGeneration(
     const generation = new Generation({
       fleet: context.fleet,
       metrics: context.metrics,
-      promptTokens: spec.prompts.map((prompt) => prompt.length),
+      promptTokens: spec.prompts.map(({ tokens }) => tokens.length),
       choices,
       arrivedAtMs: record.arrivedAtMs,
       deadlineMs: context.limits.generationMs,
@@ -144,7 +151,7 @@ function buildChoices(
   const sampling = samplingOf(body, topLogprobs, texts.vocabSize);
   const stop = body.stop === undefined || body.stop.length === 0 ? null : new StopPatterns(body.stop);
   const isSingle = prompts.length * n === 1;
-  return prompts.flatMap((promptTokens, promptIndex) => {
+  return prompts.flatMap(({ tokens: promptTokens, blockHashes }, promptIndex) => {
     const bounds = outputBounds(promptTokens.length, fleet.contextTokens, {
       maxTokens: spec.maxTokens,
       minTokens: body.min_tokens,
@@ -157,6 +164,7 @@ function buildChoices(
         id: isSingle ? requestId : `${requestId}-${index}`,
         epoch: 0,
         promptTokens,
+        ...(blockHashes === null ? {} : { knownBlockHashes: blockHashes }),
         resumedTokens: NO_TOKENS,
         ...bounds,
         ignoreEndOfGeneration: body.ignore_eos ?? false,
