@@ -105,14 +105,28 @@ export class Sequence {
 
   /** Appends a sampled token. The caller has computed everything before it. */
   append(token: number): void {
-    assert(this.numKnownTokens < this.maxKnownTokens, "output exceeds its bound");
     const at = this.numOutputTokens;
-    if (at === this.#output.length) {
-      const output = new Int32Array(Math.min(2 * at, this.request.maxOutputTokens));
-      output.set(this.#output);
-      this.#output = output;
-    }
+    this.#makeRoom(1);
     this.#output[at] = token;
     this.numKnownTokens++;
+  }
+
+  /** Appends the tokens [from, to) of a list. */
+  appendAll(tokens: ReadonlyArray<{ readonly token: number }>, from: number, to: number): void {
+    const at = this.numOutputTokens - from;
+    this.#makeRoom(to - from);
+    for (let i = from; i < to; i++) this.#output[at + i] = tokens[i]!.token;
+    this.numKnownTokens += to - from;
+  }
+
+  #makeRoom(numTokens: number): void {
+    assert(this.numKnownTokens + numTokens <= this.maxKnownTokens, "output exceeds its bound");
+    const needed = this.numOutputTokens + numTokens;
+    if (needed <= this.#output.length) return;
+    const output = new Int32Array(
+      Math.min(Math.max(needed, 2 * this.#output.length), this.request.maxOutputTokens),
+    );
+    output.set(this.#output);
+    this.#output = output;
   }
 }

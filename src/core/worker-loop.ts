@@ -156,7 +156,8 @@ export class WorkerLoop {
     this.#scheduler.repeat(plan, tokens);
     for (const { sequence } of plan.chunks) {
       const index = sequence.numOutputTokens - tokens.length;
-      this.#events.push({ kind: "run", ...idOf(sequence), index, tokens });
+      const { id: requestId, epoch } = sequence.request;
+      this.#events.push({ kind: "run", requestId, epoch, index, tokens });
     }
   }
 

@@ -196,7 +196,8 @@ class FakeRun {
   #stepEnd(worker: FakeWorker): void {
     const { load, spec, running, startMs } = worker;
     spec.perf.stepTime(load, this.#time);
-    this.#observer.stepDone(spec.id, startMs, this.#nowMs, load, this.#time);
+    const boundsMs = Float64Array.of(startMs, this.#nowMs);
+    this.#observer.stepsDone(spec.id, { ...this.#time, load, boundsMs, from: 0, to: 1 });
     worker.stepEndMs = Number.POSITIVE_INFINITY;
     const prefill = load.numPrefills > 0 ? running.find((item) => item.prefillLeft > 0) : undefined;
     for (const item of [...running]) {

@@ -1,15 +1,14 @@
 import type { RequestId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
 import { assert } from "../../core/util/assert.ts";
-import type { TwinObserver } from "../observer.ts";
+import type { StepRow, TwinObserver } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
-import type { ModelledEngine } from "./modelled-engine.ts";
 import type { RequestTrack } from "./twin-request.ts";
 
-/** Steps [from, to) of an engine's row that are over. */
+/** Steps [from, to) of a row that are over. */
 interface StepReport {
   readonly outer: StepReport | null;
-  readonly engine: ModelledEngine;
+  readonly boundsMs: Float64Array;
   readonly from: number;
   readonly to: number;
   /** The longest of the steps that follow another one of the row. */
@@ -53,13 +52,14 @@ export class RequestTracks {
     this.#of(id).numCachedTokens = numTokens;
   }
 
-  /** From here until {@link endSteps}, tokens are those of an engine's steps [from, to). Reports may be nested. */
-  beginSteps(engine: ModelledEngine, from: number, to: number): void {
+  /** From here until {@link endSteps}, tokens are those of the steps of a row. Reports may be nested. */
+  beginSteps({ boundsMs, from, to }: StepRow): void {
     let longestMs = 0;
     for (let step = Math.max(from, 1); step < to; step++) {
-      longestMs = Math.max(longestMs, engine.stepEndMs(step) - engine.stepStartMs(step));
+      const ms = boundsMs[step + 1]! - boundsMs[step]!;
+      if (ms > longestMs) longestMs = ms;
     }
-    this.#report = { outer: this.#report, engine, from, to, longestMs, numRequests: 0 };
+    this.#report = { outer: this.#report, boundsMs, from, to, longestMs, numRequests: 0 };
   }
 
   /** Whoever decodes in a row gets one token per step: all have the same gaps but for the first one of the row. */
@@ -67,11 +67,9 @@ export class RequestTracks {
     const report = this.#report;
     assert(report !== null, "no steps are being reported");
     this.#report = report.outer;
-    const { engine, from, to, numRequests } = report;
-    if (numRequests === 0) return;
-    for (let step = Math.max(from, 1); step < to; step++) {
-      this.#observer.tokenGap(engine.stepEndMs(step) - engine.stepStartMs(step), numRequests);
-    }
+    const { boundsMs, from, to, numRequests } = report;
+    const first = Math.max(from, 1);
+    if (numRequests > 0 && first < to) this.#observer.tokenGaps(boundsMs, first, to, numRequests);
   }
 
   /** Tokens of a request have been passed on. */
@@ -83,13 +81,14 @@ export class RequestTracks {
       this.#tokenAt(track, nowMs);
       return;
     }
+    const { boundsMs, from, to } = report;
     report.numRequests++;
-    if (report.from === 0) this.#tokenAt(track, report.engine.stepEndMs(0));
-    track.lastTokenMs = report.engine.stepEndMs(report.to - 1);
+    if (from === 0) this.#tokenAt(track, boundsMs[1]!);
+    track.lastTokenMs = boundsMs[to]!;
     if (report.longestMs > track.maxGapMs) track.maxGapMs = report.longestMs;
     if (track.gapsMs === null) return;
-    for (let step = Math.max(report.from, 1); step < report.to; step++) {
-      track.gapsMs.push(report.engine.stepEndMs(step) - report.engine.stepStartMs(step));
+    for (let step = Math.max(from, 1); step < to; step++) {
+      track.gapsMs.push(boundsMs[step + 1]! - boundsMs[step]!);
     }
   }
 

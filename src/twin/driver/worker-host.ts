@@ -163,9 +163,11 @@ export class WorkerHost {
   /** Tells the loop of steps of a row that have ended while it goes on. */
   #reportSteps(worker: TwinWorker, count: number): void {
     const { engine } = worker;
-    const from = engine.numReported;
-    this.#observe(worker, from, from + count);
-    this.#tracks.beginSteps(engine, from, from + count);
+    engine.look(engine.numReported, engine.numReported + count);
+    worker.hash.addSteps(engine);
+    this.#observer.stepsDone(worker.id, engine);
+    this.#reports?.stepsDone(worker, engine);
+    this.#tracks.beginSteps(engine);
     worker.loop.stepsRepeated(engine.plan!, engine.report(count));
     this.#pump(worker);
     this.#tracks.endSteps();
@@ -181,8 +183,11 @@ export class WorkerHost {
     const plan = engine.plan!;
     const last = engine.numSteps - 1;
     if (last > engine.numReported) this.#reportSteps(worker, last - engine.numReported);
-    this.#observe(worker, last, last + 1);
-    this.#tracks.beginSteps(engine, last, last + 1);
+    engine.look(last, last + 1);
+    worker.hash.addSteps(engine);
+    this.#observer.stepsDone(worker.id, engine);
+    this.#reports?.stepsDone(worker, engine);
+    this.#tracks.beginSteps(engine);
     // The times of the step are read while its tokens are passed on, so the next one begins afterwards.
     loop.stepDone(plan, engine.finish(), this.#nowMs);
     const effects = loop.takeEffects();
@@ -200,19 +205,6 @@ export class WorkerHost {
     const { held } = worker;
     worker.held = [];
     for (const { request, task } of held) this.#submitNow(worker, request, task);
-  }
-
-  #observe(worker: TwinWorker, from: number, to: number): void {
-    const { engine, hash } = worker;
-    const { load, time } = engine;
-    engine.walk(from, to, (startMs, endMs) => {
-      hash.addNumber(endMs);
-      hash.addInt(load.numDecodes);
-      hash.addNumber(load.decodeContextTokens);
-      hash.addInt(load.numPrefillTokens);
-      this.#observer.stepDone(worker.id, startMs, endMs, load, time);
-      this.#reports?.stepDone(worker, load, endMs - startMs);
-    });
   }
 
   /** Carries out what the loop wants until it wants nothing more, and reports how many sequences are left waiting. */

@@ -35,7 +35,11 @@ export class OutcomeList implements TwinObserver {
     this.gaps.set(rounded, (this.gaps.get(rounded) ?? 0) + count);
   }
 
-  stepDone(): void {}
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
+  }
+
+  stepsDone(): void {}
   transferDone(): void {}
   kvChanged(): void {}
   workerChanged(): void {}

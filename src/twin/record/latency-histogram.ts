@@ -17,6 +17,8 @@ const GAMMA = (1 + HISTOGRAM_RELATIVE_ERROR) / (1 - HISTOGRAM_RELATIVE_ERROR);
 const LOG_GAMMA = Math.log(GAMMA);
 const FIRST_BUCKET = Math.ceil(Math.log(MIN_VALUE) / LOG_GAMMA);
 const LAST_BUCKET = Math.ceil(Math.log(MAX_VALUE) / LOG_GAMMA);
+/** Values this close to a bound are placed by their logarithm, whose rounding decides. */
+const BOUND_MARGIN = 1e-9;
 /** Buckets are made in runs of this length around those in use. */
 const GROWTH = 256;
 
@@ -45,6 +47,10 @@ export class LatencyHistogram {
   #buckets = new Float64Array(0);
   #offset = 0;
   #zeros = 0;
+  /** The bucket that was filled last, and the values that surely belong to it. */
+  #lastIndex = 0;
+  #lastLow = Number.POSITIVE_INFINITY;
+  #lastHigh = 0;
 
   get count(): number {
     return this.#count;
@@ -73,6 +79,11 @@ export class LatencyHistogram {
     exact.values.push(value);
     exact.counts.push(count);
     if (exact.values.length > MAX_EXACT_VALUES) this.#toBuckets();
+  }
+
+  /** Adds the gaps between neighbours of the times from `from` to `to` of a list, `count` times. */
+  addGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.add(timesMs[i + 1]! - timesMs[i]!, count);
   }
 
   /** Adds all that another one, or its data, has seen. */
@@ -136,6 +147,11 @@ export class LatencyHistogram {
   }
 
   #fill(value: number, count: number): void {
+    // Neighbouring gaps are nearly equal: most fall into the bucket of the one before.
+    if (value > this.#lastLow && value < this.#lastHigh) {
+      this.#buckets[this.#lastIndex - this.#offset]! += count;
+      return;
+    }
     if (value < MIN_VALUE) {
       this.#zeros += count;
       return;
@@ -143,6 +159,9 @@ export class LatencyHistogram {
     const index = Math.min(Math.max(Math.ceil(Math.log(value) / LOG_GAMMA), FIRST_BUCKET), LAST_BUCKET);
     if (index < this.#offset || index >= this.#offset + this.#buckets.length) this.#reach(index);
     this.#buckets[index - this.#offset]! += count;
+    this.#lastIndex = index;
+    this.#lastLow = GAMMA ** (index - 1) * (1 + BOUND_MARGIN);
+    this.#lastHigh = GAMMA ** index * (1 - BOUND_MARGIN);
   }
 
   #reach(index: number): void {

@@ -1,8 +1,6 @@
-import type { StepTime } from "../../core/perf/perf-model.ts";
-import type { StepLoad } from "../../core/perf/step-load.ts";
 import type { WorkerId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
-import type { RequestOutcome, TwinObserver } from "../observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 import { ActivitySeries } from "./activity-series.ts";
 import { GroupTable, latenciesOf, RequestGroup } from "./latencies.ts";
@@ -35,7 +33,7 @@ export interface WorkerPower {
   readonly transferWatts: number;
 }
 
-/** What is updated for every step of a worker. */
+/** What is updated when a worker has run steps. */
 interface Lane {
   readonly usage: WorkerUsage;
   /** Its pool's, and its own if it has one. */
@@ -144,6 +142,10 @@ export class Recorder implements TwinObserver {
     this.all.latencies.itlMs.add(gapMs, count);
   }
 
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    this.all.latencies.itlMs.addGaps(timesMs, from, to, count);
+  }
+
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void {
     this.inFlight.step(-1, nowMs);
     this.#numInFlight--;
@@ -156,11 +158,13 @@ export class Recorder implements TwinObserver {
     }
   }
 
-  stepDone(worker: WorkerId, startMs: number, endMs: number, load: StepLoad, time: StepTime): void {
+  stepsDone(worker: WorkerId, row: StepRow): void {
     const { usage, series, power } = this.#laneOf(worker);
-    const kind = usage.step(startMs, endMs, load, time);
-    const amount = (endMs - startMs) * (load.numDecodes + load.numPrefills);
-    series.batch.add(startMs, endMs, amount);
+    const kind = usage.run(row);
+    const { load, boundsMs } = row;
+    const startMs = boundsMs[row.from]!;
+    const endMs = boundsMs[row.to]!;
+    series.batch.add(startMs, endMs, (endMs - startMs) * (load.numDecodes + load.numPrefills));
     if (power !== null) this.#addPower(power, kind, startMs, endMs);
   }
 

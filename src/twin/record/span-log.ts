@@ -53,7 +53,16 @@ export class SpanLog {
 
   /** Adds a span. Spans come in order of their start, or nearly so. */
   add(startMs: number, endMs: number, kind: SpanKind, amount: number): void {
+    this.#add(startMs, endMs, SPAN_KINDS.indexOf(kind), amount);
+  }
+
+  /** Adds the spans between neighbours of the times from `from` to `to` of a list. */
+  addRow(timesMs: Float64Array, from: number, to: number, kind: SpanKind, amount: number): void {
     const code = SPAN_KINDS.indexOf(kind);
+    for (let i = from; i < to; i++) this.#add(timesMs[i]!, timesMs[i + 1]!, code, amount);
+  }
+
+  #add(startMs: number, endMs: number, code: number, amount: number): void {
     if (this.#resolutionMs > 0 && this.#length > this.#numPinned) {
       const last = this.#length - 1;
       const isNear = startMs - this.#end[last]! < this.#resolutionMs;
