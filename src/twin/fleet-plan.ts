@@ -169,7 +169,6 @@ function planPool(file: ScenarioFile, pool: ScenarioPool, device: PartDevice, pe
       name,
       pool: pool.name,
       device: device.spec,
-      parallelism: pool.parallelism,
       numDevices,
     })),
     reported: ids.map((id) => ({ id, pool: pool.name, kvCapacityBlocks: numBlocks, economics })),

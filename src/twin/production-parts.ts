@@ -25,6 +25,7 @@ import { createTokenJsqPlacement } from "../core/router/policies/token-jsq.ts";
 import { assertNever } from "../core/util/assert.ts";
 import { Rng } from "../core/util/rng.ts";
 import type { ScenarioFile } from "../protocol/scenario-file.ts";
+import { describeNetworkFigure } from "./assumptions.ts";
 import { runTwin } from "./driver/run-twin.ts";
 import { buildNetwork } from "./network/build-network.ts";
 import { paperPerf } from "./paper/paper-perf.ts";
@@ -78,7 +79,8 @@ function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
     network(section, endpoints) {
       const groups = new Map(endpoints.map(({ pool, device }) => [pool, { name: pool, device }]));
       const workers = endpoints.map(({ name, pool, numDevices }) => ({ name, group: pool, numDevices }));
-      return buildNetwork({ network: section, groups: [...groups.values()], workers }).network;
+      const built = buildNetwork({ network: section, groups: [...groups.values()], workers });
+      return { network: built.network, assumptions: built.assumptions.map(describeNetworkFigure) };
     },
     placement: placementOf,
     workload: (section, seed, folder) => openWorkload(section, { baseDir: folder, rng: new Rng(seed) }),
