@@ -118,6 +118,16 @@ test("a workload without an end needs a limit, so that no run goes on for ever",
   expect(problemOf(`${endless}limits: { requests: 60 }\n`)).toBe("");
 });
 
+test("KV whose blocks cannot be kept in memory, or are none, is refused with its place", () => {
+  const kv = (tokens: number, blockTokens: number): string =>
+    problemOf(FAKE_SCENARIO.replaceAll("role: ", `kvTokens: ${tokens}, blockTokens: ${blockTokens}, role: `));
+  expect(kv(1e9, 1)).toBe(
+    "s.yaml:11:5: fleets.split.workers: worker prefill-0 has 1000000000 blocks of KV; allowed: 16777216; use larger blocks or less KV",
+  );
+  expect(kv(1e9, 128)).toBe("");
+  expect(kv(15, 16)).toContain("worker prefill-0 has no room for a block of KV");
+});
+
 test("requests after the limit never arrive", () => {
   expect(simulation(FAKE_SCENARIO, ["limits.requests=7"]).run("split", 1).result.requests.arrived).toBe(7);
 });
