@@ -203,8 +203,8 @@ export class Dispatcher {
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
-      if (event.kind === "token") this.#take(flight, worker, event.index, event.sampled);
-      else if (event.kind === "run") this.#takeRun(flight, worker, event.index, event.tokens);
+      if (event.kind === "token") this.#take(flight, worker, event.index, [event.sampled]);
+      else if (event.kind === "run") this.#take(flight, worker, event.index, event.tokens);
       else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
         flight.reportedCachedTokens = event.numTokens;
@@ -278,32 +278,26 @@ export class Dispatcher {
     this.#ledger.handedOver(flight.booking!);
   }
 
-  #take(flight: Flight, worker: WorkerId, index: number, sampled: SampledToken): void {
+  /** Tokens from `index` on. Takes what is next, puts by what is early, drops what has been passed on. */
+  #take(flight: Flight, worker: WorkerId, index: number, tokens: readonly SampledToken[]): void {
     if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
-    // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
-    if (index < flight.numEmitted) return;
-    if (index > flight.numEmitted) {
-      flight.early.set(index, sampled);
-      return;
-    }
-    const fresh = [...flight.fresh, sampled];
-    flight.numEmitted++;
-    for (let next = flight.early.get(flight.numEmitted); next !== undefined; ) {
-      flight.early.delete(flight.numEmitted++);
-      fresh.push(next);
-      next = flight.early.get(flight.numEmitted);
-    }
-    flight.fresh = fresh;
-  }
-
-  #takeRun(flight: Flight, worker: WorkerId, index: number, tokens: readonly SampledToken[]): void {
     if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
-      if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
       flight.fresh = tokens;
       flight.numEmitted += tokens.length;
       return;
     }
-    for (let i = 0; i < tokens.length; i++) this.#take(flight, worker, index + i, tokens[i]!);
+    const { early } = flight;
+    const fresh = [...flight.fresh];
+    for (const [i, token] of tokens.entries()) {
+      // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
+      if (index + i >= flight.numEmitted) early.set(index + i, token);
+      for (let next = early.get(flight.numEmitted); next !== undefined; ) {
+        early.delete(flight.numEmitted++);
+        fresh.push(next);
+        next = early.get(flight.numEmitted);
+      }
+    }
+    flight.fresh = fresh;
   }
 
   #passOn(flight: Flight, nowMs: number): void {
