@@ -96,7 +96,7 @@ describe("handshake", () => {
     ["tokenizerId", "tokenizer-2", "tokenizer", "tokenizer-1"],
     ["kvType", "f16", "KV type", "q8_0+fa"],
     ["blockSizeTokens", 32, "block size", "16"],
-    ["protocolVersion", 99, "protocol version", "2"],
+    ["protocolVersion", 99, "protocol version", "1"],
   ] as const)(
     "refuses a peer with another %s and tells both sides both values",
     (field, theirs, name, ours) => {
