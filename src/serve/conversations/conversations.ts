@@ -2,6 +2,7 @@ import { cutEnds } from "../engine/cut-tokens.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { ChainHasher } from "./chain-hasher.ts";
 import { PromptTree } from "./prompt-tree.ts";
+import { makeRoom } from "./recency-tree.ts";
 
 /** One tokenised prompt. */
 export interface Prompt {
@@ -44,7 +45,7 @@ export class Conversations {
   /** What is kept, in bytes, about. */
   get bytes(): number {
     let bytes = 0;
-    for (const tree of this.#trees.values()) bytes += tree.bytes;
+    for (const tree of this.#trees.values()) bytes += tree.tree.bytes;
     return bytes;
   }
 
@@ -67,7 +68,10 @@ export class Conversations {
     });
     const segments = this.#segments(text, prefix.numChars, tokens, prefix.numTokens);
     tree.add({ text, tokens, hashes }, prefix, segments);
-    this.#makeRoom(maxBytes);
+    makeRoom(
+      [...this.#trees.values()].map((each) => each.tree),
+      maxBytes,
+    );
     return { tokens, blockHashes: hashes };
   }
 
@@ -78,7 +82,7 @@ export class Conversations {
     tokens: Int32Array,
     fromTokens: number,
   ): Array<{ endChars: number; endTokens: number }> {
-    const charEnds = [...cutEnds(text, this.#cuts, fromChars)];
+    const charEnds = cutEnds(text, this.#cuts, fromChars);
     const tokenEnds: number[] = [];
     for (let i = fromTokens; i < tokens.length; i++) if (this.#cutIds.has(tokens[i]!)) tokenEnds.push(i + 1);
     if (charEnds.length !== tokenEnds.length) return [];
@@ -92,16 +96,6 @@ export class Conversations {
       this.#trees.set(cacheSalt, tree);
     }
     return tree;
-  }
-
-  #makeRoom(maxBytes: number): void {
-    for (let bytes = this.bytes; bytes > maxBytes; ) {
-      let largest: PromptTree | null = null;
-      for (const tree of this.#trees.values()) if (tree.bytes > (largest?.bytes ?? 0)) largest = tree;
-      const before = largest!.bytes;
-      largest!.forgetOldest();
-      bytes -= before - largest!.bytes;
-    }
   }
 
   checkInvariants(): void {

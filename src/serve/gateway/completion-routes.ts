@@ -11,8 +11,8 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
   app.post("/v1/chat/completions", async (request, reply) => {
     const body = parseBody(chatCompletionBody, request.body);
     const model = servedName(context, body.model);
-    const text = context.template.render(body);
-    const prompt = await context.conversations.tokenise(saltOf(recordOf(request)), text);
+    const salt = saltOf(recordOf(request));
+    const prompt = await context.conversations.tokenise(salt, context.template.render(body, salt));
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,

@@ -76,16 +76,20 @@ function createContext(options: GatewayOptions): GatewayContext {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const inFlight = new Set<RequestRecord>();
   const chains = chainHasherOf(options.fleet);
+  const conversationBytes = options.conversationBytes ?? DEFAULT_CONVERSATION_BYTES;
   return {
     fleet: options.fleet,
     tokenizer: options.tokenizer,
     texts: new TokenTexts(options.tokenizer),
-    template: createChatTemplate(options.tokenizer, limits.promptChars),
+    template: createChatTemplate(options.tokenizer, {
+      maxChars: limits.promptChars,
+      keptBytes: conversationBytes * RENDERED_SHARE,
+    }),
     chains,
     conversations: new Conversations({
       tokenizer: options.tokenizer,
       chains,
-      maxBytes: options.conversationBytes ?? DEFAULT_CONVERSATION_BYTES,
+      maxBytes: conversationBytes * (1 - RENDERED_SHARE),
     }),
     authenticator: createAuthenticator(options.apiKeys ?? [], options.cacheSecret),
     limits,
@@ -107,7 +111,9 @@ function createContext(options: GatewayOptions): GatewayContext {
 }
 
 /** A hundred conversations of 100,000 tokens, about. */
-const DEFAULT_CONVERSATION_BYTES = 128 * 1024 * 1024;
+const DEFAULT_CONVERSATION_BYTES = 256 * 1024 * 1024;
+/** Part of it for messages and their rendered texts; the rest is for prompts and their tokens. */
+const RENDERED_SHARE = 0.5;
 /** How often Node looks for connections that take too long to send a request. */
 const CONNECTION_CHECK_MS = 1000;
 /** Longest path parameter, that is, model name. */
