@@ -57,7 +57,7 @@ export class Conversations {
       return { tokens, blockHashes: (await chains?.chain(cacheSalt, tokens)) ?? null };
     }
     const tree = this.#treeOf(cacheSalt, chains.blockSizeTokens);
-    const prefix = tree.find(text, cutEnds(text, this.#cuts));
+    const prefix = tree.find(text, (from) => cutEnds(text, this.#cuts, from));
     const rest = text.slice(prefix.numChars);
     const added = await tokenizer.encode(rest, RENDERED);
     const tokens = new Int32Array(prefix.numTokens + added.length);

@@ -53,16 +53,37 @@ export class PromptTree {
   /**
    * The longest known prefix of a text.
    *
-   * @param cutEnds the places in the text behind the tokens that end segments, in order
+   * @param cutEnds gives the places in the text behind the tokens that end segments, in order, from a given place on
    */
-  find(text: string, cutEnds: Iterable<number>): KnownPrefix {
-    let node = this.tree.root;
-    for (const end of cutEnds) {
-      const child = this.#child(node, text, end);
-      if (child === undefined) break;
-      node = child;
+  find(text: string, cutEnds: (from: number) => readonly number[]): KnownPrefix {
+    let node = this.#followLatest(this.tree.root, text);
+    let ends: readonly number[] = [];
+    let next = 0;
+    for (;;) {
+      const { endChars } = node.value;
+      if (next === 0) ends = cutEnds(endChars);
+      while (next < ends.length && ends[next]! <= endChars) next++;
+      const end = ends[next];
+      const child = end === undefined ? undefined : this.#child(node, text, end);
+      if (child === undefined) return { numChars: endChars, numTokens: node.value.endTokens, node };
+      node = this.#followLatest(child, text);
+      next++;
     }
-    return { numChars: node.value.endChars, numTokens: node.value.endTokens, node };
+  }
+
+  /**
+   * Goes down as long as the text goes on as it did the last time. A segment that the text has at this place ends there too: its end
+   * is the end of the first cut token in it.
+   */
+  #followLatest(from: TreeNode<Segment>, text: string): TreeNode<Segment> {
+    let node = from;
+    for (;;) {
+      const { latest } = node;
+      if (latest === null) return node;
+      const { value } = latest;
+      if (text.slice(node.value.endChars, value.endChars) !== value.text) return node;
+      node = latest;
+    }
   }
 
   /** Writes the tokens and the hashes of a known prefix to the beginning of these arrays. */
@@ -70,9 +91,10 @@ export class PromptTree {
     let hashesEnd = this.#blocksOf(prefix.numTokens) * HASH_WORDS;
     for (let node = prefix.node; node.parent !== null; node = node.parent) {
       const segment = node.value;
-      tokens.set(segment.tokens, segment.endTokens - segment.tokens.length);
+      const tokensStart = segment.endTokens - segment.tokens.length;
       hashesEnd -= segment.hashes.length;
-      hashes.set(segment.hashes, hashesEnd);
+      copyShort(segment.tokens, tokens, tokensStart);
+      copyShort(segment.hashes, hashes, hashesEnd);
     }
   }
 
@@ -136,6 +158,12 @@ export class PromptTree {
       assert(value.hashes.length === numBlocks * HASH_WORDS, "hashes are missing");
     });
   }
+}
+
+/** For arrays of a few hundred words the call of `set` costs more than the copying. */
+function copyShort(from: Int32Array, to: Int32Array, at: number): void {
+  if (from.length > 2048) to.set(from, at);
+  else for (let i = 0; i < from.length; i++) to[at + i] = from[i]!;
 }
 
 /** Tells most texts apart without a look at all of them; the rest is compared. */
