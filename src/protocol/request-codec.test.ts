@@ -27,7 +27,8 @@ const REQUEST = {
 const LOCAL: Assignment = { kind: "local" };
 const REQUIRED = Object.keys(REQUEST) as Array<keyof typeof REQUEST>;
 
-const parsed = (request: Request) => JSON.parse(encodeSubmission(request, LOCAL).toString()) as unknown;
+const parsed = (request: Request) =>
+  JSON.parse(Buffer.concat(encodeSubmission(request, LOCAL)).toString()) as unknown;
 
 const tokens = (constraints: { minLength?: number; maxLength?: number }) =>
   fc.array(fc.nat(2 ** 31 - 1), constraints).map((values) => Int32Array.from(values));
@@ -88,7 +89,9 @@ describe("submissions", () => {
   it("give back any request and assignment", () => {
     fc.assert(
       fc.property(requestArbitrary, assignmentArbitrary, (request, assignment) => {
-        expect(decodeSubmission(JSON.parse(encodeSubmission(request, assignment).toString()))).toEqual({
+        expect(
+          decodeSubmission(JSON.parse(Buffer.concat(encodeSubmission(request, assignment)).toString())),
+        ).toEqual({
           request,
           assignment,
         });
@@ -105,15 +108,17 @@ describe("submissions", () => {
   it("of the longest prompt and resumed output fit the body limit", () => {
     const most = new Int32Array(MAX_REQUEST_TOKENS);
     const knownBlockHashes = new Int32Array((MAX_SUBMITTED_HASHES + 1) * HASH_WORDS);
-    const longest = encodeSubmission(
-      {
-        ...REQUEST,
-        promptTokens: most,
-        resumedTokens: most.subarray(1),
-        maxOutputTokens: most.length,
-        knownBlockHashes,
-      },
-      LOCAL,
+    const longest = Buffer.concat(
+      encodeSubmission(
+        {
+          ...REQUEST,
+          promptTokens: most,
+          resumedTokens: most.subarray(1),
+          maxOutputTokens: most.length,
+          knownBlockHashes,
+        },
+        LOCAL,
+      ),
     );
     const decoded = decodeSubmission(JSON.parse(longest.toString()));
     expect(decoded.request.knownBlockHashes).toHaveLength(MAX_SUBMITTED_HASHES * HASH_WORDS);

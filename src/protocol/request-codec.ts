@@ -43,10 +43,10 @@ export interface Submission {
 }
 
 /**
- * The JSON of a submission, in UTF-8. Arrays are base64 of little-endian 32-bit integers. They are most of it, so they are put
- * together as bytes instead of being searched for characters to escape.
+ * The JSON of a submission, in UTF-8, in parts that follow each other. Arrays are base64 of little-endian 32-bit integers. They are
+ * most of it, so they are neither searched for characters to escape nor copied.
  */
-export function encodeSubmission(request: Request, assignment: Assignment): Buffer {
+export function encodeSubmission(request: Request, assignment: Assignment): Buffer[] {
   const { promptTokens, resumedTokens, knownBlockHashes, numKnownPromptBlocks: _, ...rest } = request;
   const parts = [
     Buffer.from('{"request":{"promptTokens":"'),
@@ -57,7 +57,7 @@ export function encodeSubmission(request: Request, assignment: Assignment): Buff
   if (knownBlockHashes !== undefined)
     parts.push(Buffer.from('","knownBlockHashes":"'), base64Of(mostHashes(knownBlockHashes)));
   parts.push(Buffer.from(`",${JSON.stringify(rest).slice(1)},"assignment":${JSON.stringify(assignment)}}`));
-  return Buffer.concat(parts);
+  return parts;
 }
 
 function mostHashes(hashes: Int32Array): Int32Array {

@@ -19,6 +19,10 @@ export class ChainHasher {
     this.#identity = identity;
   }
 
+  get blockSizeTokens(): number {
+    return this.#identity.blockSizeTokens;
+  }
+
   /** Full blocks of so many tokens. */
   blocksOf(numTokens: number): number {
     return Math.floor(numTokens / this.#identity.blockSizeTokens);
@@ -27,15 +31,18 @@ export class ChainHasher {
   /**
    * The hashes of all full blocks of `tokens`, `HASH_WORDS` words each.
    *
-   * @param known hashes of the leading blocks, when somebody has them already
+   * @param known hashes of the leading blocks, when somebody has them already; written into the result by the caller's function
    */
-  async chain(cacheSalt: string, tokens: Int32Array, known?: Int32Array): Promise<Int32Array> {
+  async chain(
+    cacheSalt: string,
+    tokens: Int32Array,
+    known?: { readonly numBlocks: number; copyTo(hashes: Int32Array): void },
+  ): Promise<Int32Array> {
     const numBlocks = this.blocksOf(tokens.length);
     const hashes = new Int32Array(numBlocks * HASH_WORDS);
-    if (known !== undefined) hashes.set(known.subarray(0, hashes.length));
+    known?.copyTo(hashes);
     const hasher = this.#hasherFor(cacheSalt);
-    let block = Math.min(numBlocks, (known?.length ?? 0) / HASH_WORDS);
-    while (block < numBlocks) {
+    for (let block = known?.numBlocks ?? 0; block < numBlocks; ) {
       const count = Math.min(BLOCKS_PER_TURN, numBlocks - block);
       hasher.hashBlocks(tokens, block, count, hashes);
       block += count;

@@ -48,17 +48,18 @@ export function splitAtCuts(text: string, cuts: readonly string[]): string[] {
 }
 
 /** The places behind every cut token of a text, in order, from a place that is one itself or the beginning. */
-export function* cutEnds(text: string, cuts: readonly string[], from = 0): Generator<number, void> {
+export function cutEnds(text: string, cuts: readonly string[], from = 0): number[] {
+  const ends: number[] = [];
   const nextAt = cuts.map((cut) => text.indexOf(cut, from));
   for (;;) {
     let first = -1;
     for (let i = 0; i < cuts.length; i++) {
       if (nextAt[i]! >= 0 && (first < 0 || nextAt[i]! < nextAt[first]!)) first = i;
     }
-    if (first < 0) return;
+    if (first < 0) return ends;
     const end = nextAt[first]! + cuts[first]!.length;
     // Cut tokens cannot overlap, so the others' next places stay what they are.
     nextAt[first] = text.indexOf(cuts[first]!, end);
-    yield end;
+    ends.push(end);
   }
 }

@@ -1,22 +1,22 @@
 import type { FastifyInstance } from "fastify";
 import { ServingError } from "../../protocol/errors.ts";
 import { type CompletionBody, chatCompletionBody, completionBody, parseBody } from "../../protocol/openai.ts";
+import type { Prompt } from "../conversations/conversations.ts";
 import { type GatewayContext, servedName } from "./context.ts";
 import { type RequestRecord, recordOf } from "./request-record.ts";
-import { type Prompt, runGeneration } from "./run-generation.ts";
+import { runGeneration } from "./run-generation.ts";
 
 /** `POST /v1/chat/completions` and `POST /v1/completions`. */
 export function registerCompletionRoutes(app: FastifyInstance, context: GatewayContext): void {
   app.post("/v1/chat/completions", async (request, reply) => {
     const body = parseBody(chatCompletionBody, request.body);
     const model = servedName(context, body.model);
-    const text = context.template.render(body);
-    // The template writes the control tokens, the beginning-of-sequence token among them.
-    const tokens = await context.tokenizer.encode(text, { parseSpecial: true, addSpecial: false });
+    const salt = saltOf(recordOf(request));
+    const prompt = await context.conversations.tokenise(salt, context.template.render(body, salt));
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,
-      prompts: await withHashes(context, recordOf(request), [tokens]),
+      prompts: [prompt],
       body,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       maxTokensParam: body.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
@@ -50,6 +50,10 @@ function promptTokens(context: GatewayContext, body: CompletionBody): Promise<In
   );
 }
 
+function saltOf(record: RequestRecord): string {
+  return record.tenant?.cacheSalt ?? "";
+}
+
 /** Adds the block hashes to tokenised prompts, if the fleet has said yet what goes into them. */
 function withHashes(
   context: GatewayContext,
@@ -57,7 +61,7 @@ function withHashes(
   prompts: readonly Int32Array[],
 ): Promise<Prompt[]> {
   const chains = context.chains();
-  const salt = record.tenant?.cacheSalt ?? "";
+  const salt = saltOf(record);
   return Promise.all(
     prompts.map(async (tokens) => ({
       tokens,

@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChainHasher } from "../conversations/chain-hasher.ts";
+import type { Conversations } from "../conversations/conversations.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -27,6 +28,7 @@ export interface GatewayContext {
   readonly template: ChatTemplate;
   /** Hashes prompts as the workers do; null until one of them has said how. */
   readonly chains: () => ChainHasher | null;
+  readonly conversations: Conversations;
   readonly authenticator: Authenticator;
   readonly limits: GatewayLimits;
   readonly metrics: GatewayMetrics;

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Request } from "../../core/request.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, CompletionBody } from "../../protocol/openai.ts";
+import type { Prompt } from "../conversations/conversations.ts";
 import type { Placement } from "../fleet/fleet.ts";
 import type { ChoiceOptions } from "./choice.ts";
 import { Collector } from "./collector.ts";
@@ -13,13 +14,6 @@ import { mintId, type RequestRecord, recordOf } from "./request-record.ts";
 import { outputBounds, samplingOf, samplingOfChoice } from "./sampling.ts";
 import { StopPatterns } from "./stop-matcher.ts";
 import { StreamSession } from "./stream-session.ts";
-
-/** One tokenised prompt. */
-export interface Prompt {
-  readonly tokens: Int32Array;
-  /** Chained hashes of its full blocks; null as long as no worker has said what goes into them. */
-  readonly blockHashes: Int32Array | null;
-}
 
 /** A completion request after parsing and tokenising, the same for both endpoints. */
 export interface GenerationSpec {
