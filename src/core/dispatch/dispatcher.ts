@@ -182,7 +182,7 @@ export class Dispatcher {
 
   /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
   workerEvents(worker: WorkerId, events: readonly RequestEvent[], nowMs: number): void {
-    const touched = new Set<Flight>();
+    const touched: Flight[] = []; // Who is in it twice is passed on once: nothing is left then.
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
@@ -199,7 +199,7 @@ export class Dispatcher {
         this.#attemptFailed(flight, failureOf(event.reason), nowMs);
         continue;
       }
-      touched.add(flight);
+      if (touched.at(-1) !== flight) touched.push(flight);
     }
     for (const flight of touched) this.#passOn(flight, nowMs);
   }

@@ -221,8 +221,12 @@ export class Scheduler {
    */
   repeat(plan: StepPlan, tokens: readonly SampledToken[]): void {
     assert(this.#planInFlight === plan, "this is not the step in flight");
-    for (const { token } of tokens)
-      assert(!this.#options.endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
+    const { endOfGenerationTokens } = this.#options;
+    for (let i = 0; i < tokens.length; i++) {
+      const { token } = tokens[i]!;
+      if (i > 0 && token === tokens[i - 1]!.token) continue;
+      assert(!endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
+    }
     repeatSteps(plan.chunks, this.#blocks, tokens);
     this.#numSteps += tokens.length;
     this.#numRepeats += tokens.length;

@@ -76,16 +76,27 @@ export class SpanLog {
   }
 
   data(): SpanData {
-    const order = Array.from({ length: this.#length }, (_, index) => index);
-    order.sort((a, b) => this.#start[a]! - this.#start[b]! || a - b);
-    return {
-      startMs: Float64Array.from(order, (index) => this.#start[index]!),
-      endMs: Float64Array.from(order, (index) => this.#end[index]!),
-      kind: Uint8Array.from(order, (index) => this.#kind[index]!),
-      amount: Float64Array.from(order, (index) => this.#amount[index]!),
-      numMerged: Uint32Array.from(order, (index) => this.#merged[index]!),
+    const lists = {
+      startMs: this.#start.slice(0, this.#length),
+      endMs: this.#end.slice(0, this.#length),
+      kind: this.#kind.slice(0, this.#length),
+      amount: this.#amount.slice(0, this.#length),
+      numMerged: this.#merged.slice(0, this.#length),
       resolutionMs: this.#resolutionMs,
     };
+    // Steps come in order; only transfers may not.
+    if (isAscending(lists.startMs)) return lists;
+    const order = Uint32Array.from(lists.startMs, (_, index) => index);
+    order.sort((a, b) => this.#start[a]! - this.#start[b]! || a - b);
+    for (let i = 0; i < order.length; i++) {
+      const from = order[i]!;
+      lists.startMs[i] = this.#start[from]!;
+      lists.endMs[i] = this.#end[from]!;
+      lists.kind[i] = this.#kind[from]!;
+      lists.amount[i] = this.#amount[from]!;
+      lists.numMerged[i] = this.#merged[from]!;
+    }
+    return lists;
   }
 
   #compact(): void {
@@ -135,4 +146,9 @@ export class SpanLog {
     this.#amount[at]! += amount;
     this.#merged[at]! += numMerged;
   }
+}
+
+function isAscending(values: Float64Array): boolean {
+  for (let i = 1; i < values.length; i++) if (values[i]! < values[i - 1]!) return false;
+  return true;
 }
