@@ -154,7 +154,7 @@ class HttpWorkerClient implements WorkerClient {
   }
 
   async snapshotKv(): Promise<void> {
-    await this.#call("POST", "/v1/kv-snapshot", "{}");
+    await this.#call("POST", "/v1/kv-snapshot", [Buffer.from("{}")]);
   }
 
   close(): void {
