@@ -233,7 +233,7 @@ describe("BlockManager with listeners", () => {
           bench.expectSameSnapshot();
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 120 },
     );
   });
 });

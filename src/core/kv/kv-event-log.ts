@@ -2,7 +2,7 @@ import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import type { KvEvent, KvEventBatch, KvTier } from "./kv-events.ts";
 
-/** The most block hashes in one batch; what is more goes into the next one. 16,384 take 256 KiB. */
+/** The most block hashes in one batch, a clearance counted as one; what is more goes into the next batch. 16,384 take 256 KiB. */
 export const MAX_BATCH_BLOCKS = 16_384;
 
 const NO_BATCHES: readonly KvEventBatch[] = [];
@@ -81,7 +81,8 @@ export class KvEventLog {
 
   /** The tier holds nothing any more. */
   cleared(tier: KvTier): void {
-    this.#open("cleared", tier, null);
+    this.#open("cleared", tier, null).numBlocks = 1;
+    this.#count();
   }
 
   /** The next batches say everything that the tiers hold, whatever was said before, to all who listen. */
@@ -124,6 +125,10 @@ export class KvEventLog {
     }
     for (let word = 0; word < HASH_WORDS; word++) event.hashes[end + word] = hashes[at + word]!;
     event.numBlocks++;
+    this.#count();
+  }
+
+  #count(): void {
     if (++this.#numBlocks === MAX_BATCH_BLOCKS) this.#close();
   }
 

@@ -11,6 +11,7 @@ import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
+  type SubscribeOptions,
   type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
@@ -18,6 +19,8 @@ import {
 } from "../../protocol/worker-rpc.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
+import { Observations } from "./observations.ts";
+import { type EventSink, Subscribers } from "./subscribers.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
@@ -61,7 +64,8 @@ export class WorkerDriver implements WorkerService {
   readonly #options: WorkerDriverOptions;
   readonly #loop: WorkerLoop;
   readonly #engine: Engine;
-  readonly #subscribers = new Set<(event: WorkerEvent) => void>();
+  readonly #subscribers = new Subscribers();
+  readonly #observations: Observations;
   readonly #connecting = new Map<WorkerId, Promise<void>>();
   #mesh: KvMesh | null = null;
   #kvAddress = "";
@@ -76,7 +80,11 @@ export class WorkerDriver implements WorkerService {
     this.#options = options;
     this.#loop = options.loop;
     this.#engine = options.engine;
-    this.#heartbeat = setInterval(() => this.#publish({ kind: "load", load: this.load() }), HEARTBEAT_MS);
+    this.#observations = new Observations(this.#subscribers, options.nowMs);
+    this.#heartbeat = setInterval(
+      () => this.#subscribers.publish({ kind: "load", load: this.load() }),
+      HEARTBEAT_MS,
+    );
     this.#heartbeat.unref();
   }
 
@@ -138,9 +146,10 @@ export class WorkerDriver implements WorkerService {
     this.#pump();
   }
 
-  subscribe(sink: (event: WorkerEvent) => void): { unsubscribe(): void } {
-    this.#subscribers.add(sink);
+  subscribe(sink: EventSink, options: SubscribeOptions = { reports: false }): { unsubscribe(): void } {
+    this.#subscribers.add(sink, options);
     sink({ kind: "load", load: this.load() });
+    if (options.reports) this.snapshotKv();
     return {
       unsubscribe: () => {
         // Nobody is left to receive what the requests would yield.
@@ -152,8 +161,14 @@ export class WorkerDriver implements WorkerService {
     };
   }
 
+  snapshotKv(): void {
+    this.#options.blocks.kvEvents?.snapshot();
+    this.#pump();
+  }
+
   /** A message from another worker. */
   receive(peer: WorkerId, message: HandoffMessage): void {
+    this.#observations.received(peer, message);
     this.#loop.receive(peer, message, this.#options.nowMs());
     this.#pump();
   }
@@ -161,6 +176,7 @@ export class WorkerDriver implements WorkerService {
   /** The link to another worker has gone. */
   peerLost(peer: WorkerId): void {
     this.#connecting.delete(peer);
+    this.#observations.peerLost(peer);
     this.#loop.peerLost(peer, this.#options.nowMs());
     this.#pump();
   }
@@ -184,6 +200,7 @@ export class WorkerDriver implements WorkerService {
     this.#pump();
     this.#stopped = true;
     clearInterval(this.#heartbeat);
+    this.#subscribers.close();
     if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
   }
 
@@ -241,7 +258,7 @@ export class WorkerDriver implements WorkerService {
         this.#emit(effect.events);
         return;
       case "kv-events":
-        // Nobody can ask a worker to report its caches yet.
+        this.#subscribers.report({ kind: "kv", batch: effect.batch });
         return;
       default:
         assertNever(effect);
@@ -249,8 +266,10 @@ export class WorkerDriver implements WorkerService {
   }
 
   #execute(plan: StepPlan): void {
+    const stepEnds = this.#observations.stepBegins(plan);
     this.#engine.execute(plan).then(
       (result) => {
+        if (result.kind === "done") stepEnds();
         this.#loop.stepDone(plan, result, this.#options.nowMs());
         this.#pump();
       },
@@ -264,7 +283,9 @@ export class WorkerDriver implements WorkerService {
     const pushAll = async (): Promise<void> => {
       for (const { piece, exported } of pieces) {
         const payload = await exported;
+        this.#observations.engineCalled();
         this.#handoffBytes += payload.length;
+        this.#observations.pushed(peer, id, payload.length, piece.start === range.start);
         await this.#deliver(peer, { kind: "kv", ...id, start: piece.start, end: piece.end, payload });
       }
     };
@@ -289,7 +310,10 @@ export class WorkerDriver implements WorkerService {
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
     this.#engine.importKv(range, payload as Uint8Array).then(
-      () => this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs)),
+      () => {
+        this.#observations.engineCalled();
+        this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs));
+      },
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.
         const refused = error instanceof EngineError && error.code === "bad_kv";
@@ -344,12 +368,8 @@ export class WorkerDriver implements WorkerService {
         others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
       }
     }
-    if (tokens.length > 0) this.#publish({ kind: "tokens", tokens });
-    for (const event of others) this.#publish(event);
-  }
-
-  #publish(event: WorkerEvent): void {
-    for (const sink of this.#subscribers) sink(event);
+    if (tokens.length > 0) this.#subscribers.publish({ kind: "tokens", tokens });
+    for (const event of others) this.#subscribers.publish(event);
   }
 
   #armTimer(): void {

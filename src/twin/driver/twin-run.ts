@@ -195,6 +195,9 @@ export class TwinRun {
       case "error":
         this.#end(effect.requestId, effect.failure, false);
         return;
+      case "resync":
+        this.#host.snapshotKv(effect.worker);
+        return;
       default:
         assertNever(effect);
     }

@@ -151,6 +151,14 @@ export class WorkerHost {
     this.#pump(worker);
   }
 
+  /** The worker tells everything that its caches hold. */
+  snapshotKv(id: WorkerId): void {
+    const worker = this.#byId.get(id);
+    if (worker === undefined || worker.blocks.kvEvents === null) return;
+    worker.blocks.kvEvents.snapshot();
+    this.#pump(worker);
+  }
+
   /** Brings a worker up to now before anything is put in: steps of its row that are over, and an end of the row after this one. */
   #before(worker: TwinWorker): void {
     const { engine } = worker;
@@ -348,6 +356,8 @@ export class WorkerHost {
     const worker = this.#workers[index]!;
     this.#byId.set(worker.id, worker);
     this.#observer.workerChanged(worker.id, "ready", 1, this.#nowMs);
+    // As a worker tells each new subscriber.
+    this.snapshotKv(worker.id);
     this.#dispatcher.workerReady(worker.facts, this.#nowMs);
     this.#context.pumpDispatcher();
   }
