@@ -6,6 +6,7 @@ import { addDoctor } from "./doctor.ts";
 import { CliError, type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { packageVersion } from "./package-root.ts";
 import { addProfile } from "./profile.ts";
+import { addReplay } from "./replay.ts";
 import { addServe } from "./serve.ts";
 import type { Product } from "./serving.ts";
 import { addSimulate } from "./simulate.ts";
@@ -63,6 +64,7 @@ export function createProgram(io: CliIo, product: Product, exit: (code: ExitCode
   addBench(program, io, exit);
   addCatalog(program, io, exit);
   addSimulate(program, io, exit);
+  addReplay(program, io, exit);
   addValidate(program, io, exit);
   addProfile(program, io, exit);
   addDoctor(program, io, exit);
