@@ -3,6 +3,7 @@ import { ConfigError } from "../protocol/config-error.ts";
 import { addBench } from "./bench.ts";
 import { addCatalog } from "./catalog.ts";
 import { addDoctor } from "./doctor.ts";
+import { addExplain } from "./explain.ts";
 import { CliError, type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { packageVersion } from "./package-root.ts";
 import { addProfile } from "./profile.ts";
@@ -64,6 +65,7 @@ export function createProgram(io: CliIo, product: Product, exit: (code: ExitCode
   addBench(program, io, exit);
   addCatalog(program, io, exit);
   addSimulate(program, io, exit);
+  addExplain(program, io, exit);
   addReplay(program, io, exit);
   addValidate(program, io, exit);
   addProfile(program, io, exit);

@@ -214,7 +214,8 @@ const workerSchema = z.strictObject({
 const fetchSchema = z.strictObject({ from: nameSchema, numTokens: countSchema });
 const figureSchema = z.union([z.number(), z.enum(["-0", "NaN", "Infinity", "-Infinity"]).transform(Number)]);
 
-const decisionSchema = z.strictObject({
+/** A decision as {@link comparableDecision} writes it. */
+export const decisionSchema = z.strictObject({
   prefillWorker: nameSchema,
   decodeWorker: nameSchema,
   reason: z.string().max(MAX_NAME_LENGTH),

@@ -86,6 +86,10 @@ export class Dispatcher {
     return this.#flights.size;
   }
 
+  get policyName(): string {
+    return this.#options.placement.name;
+  }
+
   /** Whether placement listens to what workers report of their caches, steps and transfers. */
   get observes(): boolean {
     return this.#options.placement.observe !== undefined;
