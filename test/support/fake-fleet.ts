@@ -4,6 +4,7 @@ import { type ErrorCode, ServingError } from "../../src/protocol/errors.ts";
 import type { ExplainedRequest } from "../../src/protocol/explained.ts";
 import { DecisionLog } from "../../src/serve/fleet/decision-log.ts";
 import type {
+  BlockIdentity,
   Fleet,
   Placement,
   RequestHandle,
@@ -79,6 +80,7 @@ export class FakeRequest implements RequestHandle {
 export class FakeFleet implements Fleet {
   isReady = true;
   contextTokens = 1024;
+  blockIdentity: BlockIdentity | null = null;
   /** When set, `submit` throws it. */
   refusal: ServingError | null = null;
   /** Runs inside `submit`, before it returns: for what a fleet does at once. */

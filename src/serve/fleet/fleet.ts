@@ -51,6 +51,12 @@ export interface WorkerStatus {
   readonly numSteps: number;
 }
 
+/** What the workers put into every block hash, besides salt and tokens. */
+export interface BlockIdentity {
+  readonly modelId: string;
+  readonly blockSizeTokens: number;
+}
+
 /** The workers behind a gateway, as one thing that completes requests. */
 export interface Fleet {
   /**
@@ -65,4 +71,6 @@ export interface Fleet {
   explain(requestId: RequestId, cacheSalt: string): readonly ExplainedRequest[];
   /** Most tokens (prompt and output) that one request may have. */
   readonly contextTokens: number;
+  /** Known from the first worker that joins, and the same from then on; null before. */
+  readonly blockIdentity: BlockIdentity | null;
 }

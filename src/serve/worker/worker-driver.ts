@@ -4,6 +4,7 @@ import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
+import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
@@ -20,6 +21,7 @@ import {
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { Observations } from "./observations.ts";
+import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
@@ -45,16 +47,6 @@ export interface WorkerDriverOptions {
   /** Called once when the engine has failed in a way that this process can't recover from. */
   readonly onFatal: (error: unknown) => void;
 }
-
-/** What one side of a handoff failure means to a client. */
-const ERROR_OF_FAILURE: Readonly<Record<HandoffFailure, ErrorCode>> = {
-  no_space: "kv_exhausted",
-  verification: "worker_lost",
-  timeout: "worker_lost",
-  peer_lost: "worker_lost",
-  cancelled: "client_closed_request",
-  unknown_request: "worker_lost",
-};
 
 /**
  * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;
@@ -219,6 +211,12 @@ export class WorkerDriver implements WorkerService {
         }
       }
     }
+    const numHashes = (request.knownBlockHashes?.length ?? 0) / HASH_WORDS;
+    if (numHashes * this.#options.blocks.blockSizeTokens > request.promptTokens.length)
+      throw new ServingError(
+        "invalid_value",
+        `${numHashes} block hashes are more than the prompt has full blocks`,
+      );
     for (const [token] of request.sampling.logitBias) {
       if (token >= vocabSize)
         throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);
@@ -255,7 +253,7 @@ export class WorkerDriver implements WorkerService {
         this.#send(effect.peer, effect.message);
         return;
       case "emit":
-        this.#emit(effect.events);
+        for (const event of toWorkerEvents(effect.events)) this.#subscribers.publish(event);
         return;
       case "kv-events":
         this.#subscribers.report({ kind: "kv", batch: effect.batch });
@@ -349,27 +347,6 @@ export class WorkerDriver implements WorkerService {
   #report(call: (nowMs: number) => void): void {
     call(this.#options.nowMs());
     this.#pump();
-  }
-
-  #emit(events: readonly RequestEvent[]): void {
-    const tokens: Array<Extract<RequestEvent, { kind: "token" }>> = [];
-    const others: WorkerEvent[] = [];
-    for (const event of events) {
-      if (event.kind === "token") tokens.push(event);
-      else if (event.kind === "run") {
-        const { requestId, epoch, index } = event;
-        event.tokens.forEach((sampled, i) => {
-          tokens.push({ kind: "token", requestId, epoch, index: index + i, sampled });
-        });
-      } else if (event.kind !== "failed") others.push(event);
-      else {
-        const { requestId, epoch, reason } = event;
-        const message = `handoff failed: ${reason}`;
-        others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
-      }
-    }
-    if (tokens.length > 0) this.#subscribers.publish({ kind: "tokens", tokens });
-    for (const event of others) this.#subscribers.publish(event);
   }
 
   #armTimer(): void {

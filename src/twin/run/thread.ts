@@ -12,6 +12,7 @@ const EXPECTED: ReadonlySet<string> = new Set([
   "WorkloadError",
   "CatalogError",
   "TableError",
+  "CsvError",
   "TwinSpecError",
 ]);
 

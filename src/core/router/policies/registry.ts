@@ -1,4 +1,5 @@
 import { createLoadPlacement, type PlacementPolicy } from "../placement.ts";
+import { PricedPlacement } from "../priced/priced-placement.ts";
 import { createCacheAwarePlacement } from "./cache-aware.ts";
 import { createDynamoPlacement } from "./dynamo.ts";
 import { createFewestRequestsPlacement } from "./fewest-requests.ts";
@@ -52,6 +53,7 @@ const POLICIES = new Map<string, (options: PlacementOptions) => PlacementPolicy>
   ["llm-d", createLlmDPlacement],
   ["mooncake", ({ rememberedBlocks }) => createMooncakePlacement({ maxBlocksPerWorker: rememberedBlocks })],
   ["prefix-hash", createPrefixHashPlacement],
+  ["priced", () => new PricedPlacement()],
 ]);
 
 export const PLACEMENT_POLICY_NAMES: readonly string[] = [...POLICIES.keys()];
