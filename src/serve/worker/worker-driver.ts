@@ -1,4 +1,4 @@
-import type { HandoffFailure, HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
@@ -6,14 +6,13 @@ import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
-import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
-import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import { ServingError } from "../../protocol/errors.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
   type SubscribeOptions,
-  type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
   type WorkerService,
