@@ -1,4 +1,4 @@
-import type { HandoffFailure, HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
@@ -6,14 +6,13 @@ import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
-import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
-import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import { ServingError } from "../../protocol/errors.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
   type SubscribeOptions,
-  type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
   type WorkerService,
@@ -21,6 +20,7 @@ import {
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { Observations } from "./observations.ts";
+import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
@@ -46,16 +46,6 @@ export interface WorkerDriverOptions {
   /** Called once when the engine has failed in a way that this process can't recover from. */
   readonly onFatal: (error: unknown) => void;
 }
-
-/** What one side of a handoff failure means to a client. */
-const ERROR_OF_FAILURE: Readonly<Record<HandoffFailure, ErrorCode>> = {
-  no_space: "kv_exhausted",
-  verification: "worker_lost",
-  timeout: "worker_lost",
-  peer_lost: "worker_lost",
-  cancelled: "client_closed_request",
-  unknown_request: "worker_lost",
-};
 
 /**
  * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;
@@ -262,7 +252,7 @@ export class WorkerDriver implements WorkerService {
         this.#send(effect.peer, effect.message);
         return;
       case "emit":
-        this.#emit(effect.events);
+        for (const event of toWorkerEvents(effect.events)) this.#subscribers.publish(event);
         return;
       case "kv-events":
         this.#subscribers.report({ kind: "kv", batch: effect.batch });
@@ -356,27 +346,6 @@ export class WorkerDriver implements WorkerService {
   #report(call: (nowMs: number) => void): void {
     call(this.#options.nowMs());
     this.#pump();
-  }
-
-  #emit(events: readonly RequestEvent[]): void {
-    const tokens: Array<Extract<RequestEvent, { kind: "token" }>> = [];
-    const others: WorkerEvent[] = [];
-    for (const event of events) {
-      if (event.kind === "token") tokens.push(event);
-      else if (event.kind === "run") {
-        const { requestId, epoch, index } = event;
-        event.tokens.forEach((sampled, i) => {
-          tokens.push({ kind: "token", requestId, epoch, index: index + i, sampled });
-        });
-      } else if (event.kind !== "failed") others.push(event);
-      else {
-        const { requestId, epoch, reason } = event;
-        const message = `handoff failed: ${reason}`;
-        others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
-      }
-    }
-    if (tokens.length > 0) this.#subscribers.publish({ kind: "tokens", tokens });
-    for (const event of others) this.#subscribers.publish(event);
   }
 
   #armTimer(): void {

@@ -24,7 +24,7 @@ export interface HostContext {
   readonly hash: TraceHash;
   readonly tracks: RequestTracks;
   readonly dispatcher: Dispatcher;
-  /** Null when placement does not observe. */
+  /** Null when nobody listens. */
   readonly reports: WorkerReports | null;
   /** Carries out what the dispatcher wants after it has been told something. */
   readonly pumpDispatcher: () => void;
