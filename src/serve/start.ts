@@ -1,6 +1,6 @@
 import { Dispatcher } from "../core/dispatch/dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
-import { createLoadPlacement } from "../core/router/placement.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
 import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
@@ -92,9 +92,8 @@ function createFleet(config: ServeConfig, tokenizer: Tokenizer, logger: Logger):
       "context limited to what the model was made for",
     );
   }
-  const { localPrefillBelowTokens } = config.placement;
   const dispatcher = new Dispatcher({
-    placement: createLoadPlacement({ localPrefillBelowTokens }),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
     maxRequests: MAX_REQUESTS,
     maxWaitMs: config.timeouts.workerStartMs,
     maxAttempts: MAX_ATTEMPTS,

@@ -1,3 +1,4 @@
+import { assert } from "../../util/assert.ts";
 import { createLoadPlacement, type PlacementPolicy } from "../placement.ts";
 import { PricedPlacement } from "../priced/priced-placement.ts";
 import { createCacheAwarePlacement } from "./cache-aware.ts";
@@ -17,7 +18,7 @@ import { createTokenJsqPlacement } from "./token-jsq.ts";
 export interface PlacementOptions {
   /** Of the policies that draw. */
   readonly seed: number;
-  /** `load`: prompts with fewer tokens are prefilled on their decode worker. */
+  /** `priced`, `load`: prompts with fewer tokens are prefilled on their decode worker, whatever it costs. */
   readonly localPrefillBelowTokens: number;
   /** `mixed-pool`: a prefill queue that would grow beyond it is long. */
   readonly maxPendingTokens: number;
@@ -53,15 +54,17 @@ const POLICIES = new Map<string, (options: PlacementOptions) => PlacementPolicy>
   ["llm-d", createLlmDPlacement],
   ["mooncake", ({ rememberedBlocks }) => createMooncakePlacement({ maxBlocksPerWorker: rememberedBlocks })],
   ["prefix-hash", createPrefixHashPlacement],
-  ["priced", () => new PricedPlacement()],
+  ["priced", ({ localPrefillBelowTokens }) => new PricedPlacement({ localPrefillBelowTokens })],
 ]);
 
 export const PLACEMENT_POLICY_NAMES: readonly string[] = [...POLICIES.keys()];
 
-/** A new policy of that name, or null. */
-export function findPlacementPolicy(
+/** A new policy; `name` is one of {@link PLACEMENT_POLICY_NAMES}. */
+export function createPlacementPolicy(
   name: string,
   options: Partial<PlacementOptions> = {},
-): PlacementPolicy | null {
-  return POLICIES.get(name)?.({ ...DEFAULT_PLACEMENT_OPTIONS, ...options }) ?? null;
+): PlacementPolicy {
+  const create = POLICIES.get(name);
+  assert(create !== undefined, `no placement policy ${name}`);
+  return create({ ...DEFAULT_PLACEMENT_OPTIONS, ...options });
 }
