@@ -97,6 +97,12 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     "KV kept per worker for prompts that begin alike (default: 4096)",
   ),
   atPath(
+    "--placement <name>",
+    "TWOFOLD_PLACEMENT",
+    ["placement", "policy"],
+    "who prefills and decodes: priced, load or another policy of docs/routing.md (default: priced)",
+  ),
+  atPath(
     "--local-prefill-below <tokens>",
     "TWOFOLD_LOCAL_PREFILL_BELOW",
     ["placement", "localPrefillBelowTokens"],

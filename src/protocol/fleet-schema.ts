@@ -169,7 +169,9 @@ const timeoutsSchema = z.strictObject({
 });
 
 const placementSchema = z.strictObject({
-  /** Prompts with fewer tokens are prefilled on their decode worker. 0: every prompt is handed over. */
+  /** Who prefills and decodes a request. */
+  policy: placementPolicySchema.default("priced"),
+  /** Prompts with fewer tokens are always prefilled on their decode worker, by `priced` and `load`. */
   localPrefillBelowTokens: z.int().min(0).max(MAX_CONFIG_TOKENS).default(16),
 });
 

@@ -1,7 +1,7 @@
 import { Dispatcher, type DispatcherLimits } from "../core/dispatch/dispatcher.ts";
 import { RecordedDispatcher } from "../core/dispatch/recorded-dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
-import { createLoadPlacement, type PlacementPolicy } from "../core/router/placement.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
 import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
@@ -88,10 +88,6 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
   }
 }
 
-function placementOf({ placement }: ServeConfig): PlacementPolicy {
-  return createLoadPlacement({ localPrefillBelowTokens: placement.localPrefillBelowTokens });
-}
-
 function dispatcherLimits(config: ServeConfig): DispatcherLimits {
   const maxWaitMs = config.timeouts.workerStartMs;
   return { maxRequests: MAX_REQUESTS, maxWaitMs, maxAttempts: MAX_ATTEMPTS };
@@ -103,7 +99,7 @@ function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecor
   const header = {
     twofoldVersion,
     world: "server" as const,
-    policy: { name: placementOf(config).name, options: config.placement },
+    policy: { name: config.placement.policy, options: config.placement },
     dispatcher: dispatcherLimits(config),
     blockSizeTokens: config.blockSizeTokens,
   };
@@ -123,7 +119,10 @@ function createFleet(
       "context limited to what the model was made for",
     );
   }
-  const options = { ...dispatcherLimits(config), placement: placementOf(config) };
+  const options = {
+    ...dispatcherLimits(config),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
+  };
   const dispatcher =
     record === null ? new Dispatcher(options) : new RecordedDispatcher(options, (entry) => record.add(entry));
   return new WorkerFleet({ dispatcher, contextTokens, nowMs: () => performance.now(), logger });
