@@ -240,6 +240,10 @@ export class WorkerDriver implements WorkerService {
       case "emit":
         this.#emit(effect.events);
         return;
+      case "offload":
+      case "read-tier":
+      case "delete-tier":
+        throw new Error(`${effect.kind} without a lower tier`);
       default:
         assertNever(effect);
     }
