@@ -1,10 +1,12 @@
+import type { LowerTier } from "../core/kv/tiers/segment.ts";
+import type { TierStats } from "../core/kv/tiers/tier-cache.ts";
 import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../core/request.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
 import type { EngineInfo } from "../serve/engine/engine.ts";
 import type { ErrorCode } from "./errors.ts";
 
 /** Raised with every change to the worker RPC or the KV frames that an older peer would misread. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** What a worker says of itself: `GET /v1/worker`. */
 export interface WorkerHello {
@@ -47,6 +49,8 @@ export interface WorkerLoad {
   readonly prefixTokensQueried: number;
   readonly handoffs: Readonly<Record<string, number>>;
   readonly handoffBytes: number;
+  /** Tiers of KV below the engine, by name. */
+  readonly tiers: Readonly<Partial<Record<LowerTier, TierStats>>>;
   readonly rssBytes: number;
 }
 

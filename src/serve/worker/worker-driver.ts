@@ -17,7 +17,9 @@ import {
   type WorkerService,
 } from "../../protocol/worker-rpc.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
+import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
+import { checkRequest } from "./check-request.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
@@ -37,6 +39,8 @@ export interface WorkerDriverOptions {
   readonly loop: WorkerLoop;
   readonly scheduler: Scheduler;
   readonly blocks: BlockManager;
+  /** Null: there are no tiers of KV below the engine. */
+  readonly tiers: WorkerTiers | null;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Called once when the engine has failed in a way that this process can't recover from. */
@@ -66,6 +70,7 @@ export class WorkerDriver implements WorkerService {
   #mesh: KvMesh | null = null;
   #kvAddress = "";
   #handoffBytes = 0;
+  #lastStepEndMs = 0;
   #draining = false;
   #stopped = false;
   #wakeTimer: NodeJS.Timeout | null = null;
@@ -76,6 +81,11 @@ export class WorkerDriver implements WorkerService {
     this.#options = options;
     this.#loop = options.loop;
     this.#engine = options.engine;
+    if (options.tiers !== null) {
+      options.tiers.driver.onReport = (report) =>
+        this.#report((nowMs) => this.#loop.tierReport(report, nowMs));
+      options.tiers.driver.onFatal = (error) => this.#options.onFatal(error);
+    }
     this.#heartbeat = setInterval(() => this.#publish({ kind: "load", load: this.load() }), HEARTBEAT_MS);
     this.#heartbeat.unref();
   }
@@ -117,13 +127,14 @@ export class WorkerDriver implements WorkerService {
       prefixTokensQueried: prefix.queried,
       handoffs: { ...this.#loop.handoffCounts },
       handoffBytes: this.#handoffBytes,
+      tiers: Object.fromEntries(this.#options.tiers?.tiers.stats ?? []),
       rssBytes: process.memoryUsage.rss(),
     };
   }
 
   submit(request: Request, assignment: Assignment): void {
     if (this.#draining) throw new ServingError("draining", "this worker is shutting down");
-    this.#checkRequest(request);
+    checkRequest(request, this.#options.contextTokens, this.#engine.info.vocabSize);
     if (assignment.kind === "prefill") this.#connect(assignment.decodeWorker, assignment.decodeKvAddress);
     const outcome = this.#loop.submit(request, taskOf(assignment), this.#options.nowMs());
     this.#pump();
@@ -187,25 +198,9 @@ export class WorkerDriver implements WorkerService {
     if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
   }
 
-  /** The RPC codec has checked shapes; what depends on this worker's model is checked here. */
-  #checkRequest(request: Request): void {
-    const numTokens = request.promptTokens.length + request.maxOutputTokens;
-    if (numTokens > this.#options.contextTokens) {
-      const message = `prompt and output make ${numTokens} tokens; this worker takes ${this.#options.contextTokens}`;
-      throw new ServingError("context_length_exceeded", message);
-    }
-    const { vocabSize } = this.#engine.info;
-    for (const tokens of [request.promptTokens, request.resumedTokens]) {
-      for (const token of tokens) {
-        if (token < 0 || token >= vocabSize) {
-          throw new ServingError("invalid_value", `token ${token} is not in the vocabulary of ${vocabSize}`);
-        }
-      }
-    }
-    for (const [token] of request.sampling.logitBias) {
-      if (token >= vocabSize)
-        throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);
-    }
+  /** Throws unless the decisions that it carries out agree with each other. */
+  checkInvariants(): void {
+    this.#loop.checkInvariants();
   }
 
   #pump(): void {
@@ -241,9 +236,14 @@ export class WorkerDriver implements WorkerService {
         this.#emit(effect.events);
         return;
       case "offload":
+        this.#options.tiers!.driver.offload(effect);
+        return;
       case "read-tier":
+        this.#options.tiers!.driver.read(effect);
+        return;
       case "delete-tier":
-        throw new Error(`${effect.kind} without a lower tier`);
+        this.#options.tiers!.driver.delete(effect);
+        return;
       default:
         assertNever(effect);
     }
@@ -252,7 +252,8 @@ export class WorkerDriver implements WorkerService {
   #execute(plan: StepPlan): void {
     this.#engine.execute(plan).then(
       (result) => {
-        this.#loop.stepDone(plan, result, this.#options.nowMs());
+        this.#lastStepEndMs = this.#options.nowMs();
+        this.#loop.stepDone(plan, result, this.#lastStepEndMs);
         this.#pump();
       },
       (error) => this.#options.onFatal(error),
@@ -289,8 +290,14 @@ export class WorkerDriver implements WorkerService {
   }
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
+    const calledMs = this.#options.nowMs();
     this.#engine.importKv(range, payload as Uint8Array).then(
-      () => this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs)),
+      () =>
+        this.#report((nowMs) => {
+          // What the call waited for a step to end is no part of its price.
+          const ms = nowMs - Math.max(calledMs, this.#lastStepEndMs);
+          this.#loop.kvInstalled(id, range.end, true, nowMs, ms);
+        }),
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.
         const refused = error instanceof EngineError && error.code === "bad_kv";

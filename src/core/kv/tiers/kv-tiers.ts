@@ -76,13 +76,17 @@ export class KvTiers {
     return changes;
   }
 
-  /** Takes over what a tier held when the worker started, least recently used first; returns what can't be used. */
+  /**
+   * Takes over what a tier held when the worker started, least recently used first; returns what can't be used. `numBad` were not
+   * even readable.
+   */
   restore(
     tier: LowerTier,
     found: ReadonlyArray<{ readonly segment: Segment; readonly bytes: number }>,
+    numBad: number,
   ): Segment[] {
     for (const { segment } of found) this.#nextId = Math.max(this.#nextId, segment.id + 1);
-    return this.#cache(tier).restore(found);
+    return this.#cache(tier).restore(found, numBad);
   }
 
   /**

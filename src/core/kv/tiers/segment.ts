@@ -42,3 +42,19 @@ export function segmentOf(id: number, chain: Int32Array, from: number, to: numbe
     parent: from === 0 ? null : chain.slice((from - 1) * HASH_WORDS, from * HASH_WORDS),
   };
 }
+
+/** How many blocks of a segment, from `at` on, equal those of a chain from `chainAt` on, up to block `to` of the chain. */
+export function numEqual(
+  hashes: Int32Array,
+  at: number,
+  chain: Int32Array,
+  chainAt: number,
+  to: number,
+): number {
+  const most = Math.min(hashes.length / HASH_WORDS - at, to - chainAt);
+  let words = 0;
+  const from = at * HASH_WORDS;
+  const chainFrom = chainAt * HASH_WORDS;
+  while (words < most * HASH_WORDS && hashes[from + words] === chain[chainFrom + words]) words++;
+  return Math.floor(words / HASH_WORDS);
+}

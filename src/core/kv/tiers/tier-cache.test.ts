@@ -289,7 +289,10 @@ describe("TierCache", () => {
       segmentOf(20, chain(2, 0, 4), 2, 4),
       segmentOf(21, a, 1, 3),
     ];
-    const useless = cache.restore(found.map((segment) => ({ segment, bytes: 2 })));
+    const useless = cache.restore(
+      found.map((segment) => ({ segment, bytes: 2 })),
+      0,
+    );
     expect(useless.map(({ id }) => id).toSorted()).toEqual([20, 21]);
     expect(removedIds(cache)).toEqual([7]);
     expect(cache.countHeld(a, 4)).toBe(2);

@@ -1,10 +1,12 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import { type EvictionPolicy, EvictionQueue, type Ranked } from "./eviction.ts";
-import { hashKey, type LowerTier, numBlocksOf, type Segment } from "./segment.ts";
+import { hashKey, type LowerTier, numBlocksOf, numEqual, type Segment } from "./segment.ts";
 
 /** Blocks that one tier keeps track of, however small they are: about 150 bytes of memory each. */
 const MAX_TIER_BLOCKS = 1 << 20;
+/** Segments of one tier that are being written, whatever their size: each is a call that waits for the engine at first. */
+const MAX_PENDING_SEGMENTS = 512;
 
 export interface TierCacheOptions {
   readonly tier: LowerTier;
@@ -73,6 +75,7 @@ export class TierCache {
   #isOn = true;
   #bytes = 0;
   #pendingBytes = 0;
+  #numPending = 0;
   #numUses = 0;
   #floor = 0;
   #hits = 0;
@@ -153,10 +156,12 @@ export class TierCache {
       parent !== undefined &&
       this.#isOn &&
       bytes <= this.#options.maxBytes &&
+      this.#numPending < MAX_PENDING_SEGMENTS &&
       this.#pendingBytes + bytes <= this.#options.maxPendingBytes;
     if (!fits) return this.#drop(segment);
     // Linked first, so that making room does not take the segment's own parent.
     const entry = this.#link(segment, parent, bytes);
+    this.#numPending++;
     this.#pendingBytes += bytes;
     if (this.#makeRoom()) return true;
     this.#forget(entry, false);
@@ -170,9 +175,13 @@ export class TierCache {
 
   /**
    * Takes in what was found at the start, least recently used first. Returns what can't be used, because its beginning is missing
-   * or it is there twice; what is too much is evicted.
+   * or it is there twice; what is too much is evicted. `numBad` were damaged.
    */
-  restore(found: ReadonlyArray<{ readonly segment: Segment; readonly bytes: number }>): Segment[] {
+  restore(
+    found: ReadonlyArray<{ readonly segment: Segment; readonly bytes: number }>,
+    numBad: number,
+  ): Segment[] {
+    this.#bad += numBad;
     const useless: Segment[] = [];
     const entries = new Map<Segment, Entry>();
     for (const { segment, bytes } of found.toSorted((a, b) => a.segment.firstBlock - b.segment.firstBlock)) {
@@ -207,6 +216,7 @@ export class TierCache {
       return;
     }
     assert(!entry.isStored, "a segment is written twice");
+    this.#numPending--;
     this.#pendingBytes -= entry.bytes;
     this.#bytes += bytes - entry.bytes;
     entry.bytes = bytes;
@@ -223,9 +233,10 @@ export class TierCache {
 
   /** A segment could not be read, or its bytes are not what they should be: it goes, with all that hangs below it. */
   discard(segment: Segment): void {
-    this.#bad++;
     const entry = this.#byId.get(segment.id);
-    if (entry !== undefined) this.#forget(entry, true);
+    if (entry === undefined) return;
+    this.#bad++;
+    this.#forget(entry, true);
   }
 
   /** Whether the segment can be read. */
@@ -334,9 +345,11 @@ export class TierCache {
       for (let at = 0; at < entry.segment.hashes.length; at += HASH_WORDS)
         this.#byHash.delete(hashKey(entry.segment.hashes, at));
       this.#bytes -= entry.bytes;
-      if (!entry.isStored) this.#pendingBytes -= entry.bytes;
-      // What is still being written is removed when it has been.
-      else if (hasBytes || entry !== root) this.#changes.push({ kind: "removed", segment: entry.segment });
+      if (!entry.isStored) {
+        // What is still being written is removed when it has been.
+        this.#numPending--;
+        this.#pendingBytes -= entry.bytes;
+      } else if (hasBytes || entry !== root) this.#changes.push({ kind: "removed", segment: entry.segment });
     }
     if (root.parent === null) return;
     root.parent.children.delete(root);
@@ -348,6 +361,7 @@ export class TierCache {
     let bytes = 0;
     let pendingBytes = 0;
     let numBlocks = 0;
+    let numPending = 0;
     let numEvictable = 0;
     for (const [id, entry] of this.#byId) {
       const { segment, parent } = entry;
@@ -358,7 +372,10 @@ export class TierCache {
       for (let at = 0; at < segment.hashes.length; at += HASH_WORDS)
         assert(this.#byHash.get(hashKey(segment.hashes, at)) === entry, "a block is not filed");
       bytes += entry.bytes;
-      if (!entry.isStored) pendingBytes += entry.bytes;
+      if (!entry.isStored) {
+        pendingBytes += entry.bytes;
+        numPending++;
+      }
       numBlocks += numBlocksOf(segment);
       const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
       assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
@@ -368,17 +385,8 @@ export class TierCache {
     assert(bytes === this.#bytes && pendingBytes === this.#pendingBytes, "the count of bytes is off");
     assert(numBlocks === this.#byHash.size, "the count of blocks is off");
     assert(numEvictable === this.#evictable.size, "something that is gone could be evicted");
+    assert(numPending === this.#numPending, "the count of segments being written is off");
     assert(this.#pendingBytes <= this.#options.maxPendingBytes, "too much waits to be written");
     this.#evictable.checkInvariants();
   }
-}
-
-/** How many blocks of a segment, from `at` on, equal those of a chain from `chainAt` on, up to block `to` of the chain. */
-function numEqual(hashes: Int32Array, at: number, chain: Int32Array, chainAt: number, to: number): number {
-  const most = Math.min(hashes.length / HASH_WORDS - at, to - chainAt);
-  let words = 0;
-  const from = at * HASH_WORDS;
-  const chainFrom = chainAt * HASH_WORDS;
-  while (words < most * HASH_WORDS && hashes[from + words] === chain[chainFrom + words]) words++;
-  return Math.floor(words / HASH_WORDS);
 }
