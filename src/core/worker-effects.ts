@@ -1,4 +1,5 @@
 import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
 import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
 import type { TierEffect } from "./kv/tiers/onboarder.ts";
@@ -77,4 +78,6 @@ export type WorkerEffect =
   /** `read-tier` and `delete-tier`, beside effects that are named above. */
   | TierEffect
   | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
-  | { readonly kind: "emit"; readonly events: readonly RequestEvent[] };
+  | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }
+  /** The caches have changed; only from a worker whose `BlockManager` reports. */
+  | { readonly kind: "kv-events"; readonly batch: KvEventBatch };

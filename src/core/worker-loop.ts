@@ -1,6 +1,12 @@
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
-import { type HandoffCounts, type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
-import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import { type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
+import {
+  type HandoffCounts,
+  type HandoffFailure,
+  type HandoffId,
+  type HandoffMessage,
+  idOf,
+} from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
   DEFAULT_HANDOFF_TIMEOUTS,
@@ -84,6 +90,9 @@ export class WorkerLoop {
       // First of all: nobody should wait for a token until the next step has begun.
       effects.unshift({ kind: "emit", events: this.#events });
       this.#events = [];
+    }
+    if (this.#blocks.kvEvents !== null) {
+      for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
     }
     return effects;
   }
@@ -347,13 +356,9 @@ export class WorkerLoop {
   /** Passes on what the lower tiers want. Returns whether sequences can go on whose KV has come up. */
   #runTiers(nowMs: number): boolean {
     if (this.#onboarder === null) return false;
-    this.#onboarder.start(nowMs);
-    const effects = this.#onboarder.takeEffects();
-    if (effects.length > 0) {
-      this.#flushKvOps();
-      this.#effects.push(...effects);
-    }
-    const finished = this.#onboarder.takeFinished();
+    const { effects, finished } = this.#onboarder.turn(nowMs);
+    if (effects.length > 0) this.#flushKvOps();
+    this.#effects.push(...effects);
     for (const sequence of finished) this.#scheduler.onboarded(sequence);
     return finished.length > 0;
   }
@@ -384,16 +389,8 @@ export class WorkerLoop {
       assert(entry.sequence.request.id === requestId, "an entry is filed under another id");
       assert(entry.sequence.status !== "finished", `finished request ${requestId} is still tracked`);
     }
-    for (const entry of this.#handoffs.all()) {
-      const { id } = entry.sequence.request;
-      assert(this.#entries.get(id) === entry, "a handoff belongs to no request");
-    }
-    this.#handoffs.checkInvariants();
+    this.#handoffs.checkInvariants(this.#entries);
     this.#onboarder?.checkInvariants();
     this.#earlyReserves.checkInvariants();
   }
-}
-
-function idOf(sequence: Sequence): HandoffId {
-  return { requestId: sequence.request.id, epoch: sequence.request.epoch };
 }

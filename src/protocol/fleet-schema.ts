@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { EVICTION_NAMES } from "../core/kv/tiers/eviction.ts";
+import { PLACEMENT_POLICY_NAMES } from "../core/router/policies/registry.ts";
 import { SCHEDULING_POLICY_NAMES } from "../core/scheduler/policies/registry.ts";
 import { AddressError, parseAddress } from "./address.ts";
 import { byteSizeSchema } from "./byte-size.ts";
@@ -40,6 +41,7 @@ const MAX_STUB_MS = 60_000;
 export const roleSchema = z.enum(["prefill", "decode", "both"]);
 export const engineSchema = z.enum(["llama", "stub"]);
 export const policySchema = z.enum([...SCHEDULING_POLICY_NAMES]);
+export const placementPolicySchema = z.enum([...PLACEMENT_POLICY_NAMES]);
 const logLevelSchema = z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]);
 
 export const modelPathSchema = z.string().min(1).max(4096);

@@ -66,7 +66,8 @@ export interface TwinParts {
   device(id: string, overrides: Readonly<Record<string, number>>, folder: string): PartDevice;
   perf(query: PerfQuery): PerfModel;
   network(section: NetworkSection, endpoints: readonly PartEndpoint[]): Network;
-  placement(section: ScenarioValues["placement"]): PlacementPolicy;
+  /** `seed` is for policies that draw. */
+  placement(section: ScenarioValues["placement"], seed: number): PlacementPolicy;
   workload(section: WorkloadSection, seed: number, folder: string): WorkloadSource;
   run(spec: TwinSpec, source: WorkloadSource, observer: TwinObserver): TwinSummary;
 }

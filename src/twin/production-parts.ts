@@ -17,14 +17,11 @@ import type { KernelTables } from "../core/perf/efficiencies.ts";
 import { EngineModel } from "../core/perf/engine-overheads.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import { DEFAULT_HOST_COSTS, type HostCosts, NO_HOST_COSTS } from "../core/perf/step-pricer.ts";
-import { createLoadPlacement, type PlacementPolicy } from "../core/router/placement.ts";
-import { createCacheAwarePlacement } from "../core/router/policies/cache-aware.ts";
-import { createFewestRequestsPlacement } from "../core/router/policies/fewest-requests.ts";
-import { createMixedPoolPlacement } from "../core/router/policies/mixed-pool.ts";
-import { createTokenJsqPlacement } from "../core/router/policies/token-jsq.ts";
-import { assertNever } from "../core/util/assert.ts";
+import type { PlacementPolicy } from "../core/router/placement.ts";
+import { findPlacementPolicy } from "../core/router/policies/registry.ts";
+import { assert } from "../core/util/assert.ts";
 import { Rng } from "../core/util/rng.ts";
-import type { ScenarioFile } from "../protocol/scenario-file.ts";
+import type { ScenarioFile, ScenarioValues } from "../protocol/scenario-file.ts";
 import { runTwin } from "./driver/run-twin.ts";
 import { buildNetwork } from "./network/build-network.ts";
 import { paperPerf } from "./paper/paper-perf.ts";
@@ -151,22 +148,10 @@ function perfOf(query: PerfQuery, tables: DeviceTables): PerfModel {
   return new EngineModel(kernels.model, query.model, { ...overheads, ...stated(host) });
 }
 
-function placementOf(section: Parameters<TwinParts["placement"]>[0]): PlacementPolicy {
-  const { policy, maxPendingTokens, rememberedBlocks } = section;
-  switch (policy) {
-    case "load":
-      return createLoadPlacement(section);
-    case "token-jsq":
-      return createTokenJsqPlacement();
-    case "mixed-pool":
-      return createMixedPoolPlacement({ maxPendingTokens });
-    case "fewest-requests":
-      return createFewestRequestsPlacement();
-    case "cache-aware":
-      return createCacheAwarePlacement({ maxBlocksPerWorker: rememberedBlocks });
-    default:
-      return assertNever(policy);
-  }
+function placementOf(section: ScenarioValues["placement"], seed: number): PlacementPolicy {
+  const policy = findPlacementPolicy(section.policy, { ...section, seed });
+  assert(policy !== null, `no placement policy ${section.policy}`);
+  return policy;
 }
 
 /** What the scenario says of the host. */

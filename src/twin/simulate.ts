@@ -80,7 +80,7 @@ export class Simulation {
     const spec: TwinSpec = {
       workers: plan.workers,
       network: at(file, networkPath, () => parts.network(section?.network ?? values.network, plan.endpoints)),
-      placement: at(file, placementPath, () => parts.placement(placement)),
+      placement: at(file, placementPath, () => parts.placement(placement, seed)),
       faults: plan.faults,
       maxRequests: values.limits.requestsInFlight,
       handoffWaitMs: values.limits.handoffWaitSeconds * 1000,

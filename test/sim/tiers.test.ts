@@ -74,7 +74,7 @@ describe("worker loops with lower tiers", () => {
           }
         },
       ),
-      { numRuns: 250 },
+      { numRuns: 150 },
     );
     expect(numOnboarded).toBeGreaterThan(100);
   });
@@ -97,7 +97,7 @@ describe("worker loops with lower tiers", () => {
           fleet.expectBaseline();
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 

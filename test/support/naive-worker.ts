@@ -139,7 +139,7 @@ export class NaiveWorker {
         // What is removed is there, whole, at the time: an oracle for deletes that come too early, twice or not at all.
         if (!this.stores[effect.tier].delete(effect.segment.id))
           throw new Error(`${effect.tier} deletes a segment that it does not have`);
-      } else if (effect.kind !== "abort-step") this.jobs.push(effect);
+      } else if (effect.kind !== "abort-step" && effect.kind !== "kv-events") this.jobs.push(effect);
     }
   }
 

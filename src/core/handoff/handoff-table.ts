@@ -1,7 +1,7 @@
 import type { RequestId } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
-import type { HandoffFailure, HandoffId } from "./messages.ts";
+import type { HandoffCounts, HandoffFailure, HandoffId } from "./messages.ts";
 import type { HandoffReceiver } from "./receiver.ts";
 import type { HandoffSender } from "./sender.ts";
 
@@ -11,9 +11,6 @@ export interface HandoffEntry {
   readonly sender: HandoffSender | null;
   readonly receiver: HandoffReceiver | null;
 }
-
-/** Outcome of handoffs so far, by `ok` or reason of failure. */
-export type HandoffCounts = Readonly<Partial<Record<"ok" | HandoffFailure, number>>>;
 
 /** The handoffs of one worker that are under way, by request, and their earliest deadline. */
 export class HandoffTable<Entry extends HandoffEntry> {
@@ -75,9 +72,11 @@ export class HandoffTable<Entry extends HandoffEntry> {
     return [...this.#byRequest.values()];
   }
 
-  checkInvariants(): void {
-    for (const [requestId, { sequence, sender, receiver }] of this.#byRequest) {
-      assert(sequence.request.id === requestId, "a handoff is filed under another id");
+  /** `entries`: everything that the worker has to do with, by request. */
+  checkInvariants(entries: ReadonlyMap<RequestId, Entry>): void {
+    for (const [requestId, entry] of this.#byRequest) {
+      const { sender, receiver } = entry;
+      assert(entries.get(requestId) === entry, "a handoff belongs to no request");
       const { deadlineMs } = (sender ?? receiver)!;
       assert(!this.#areDeadlinesKnown || this.#deadlineMs <= deadlineMs, "a deadline is overlooked");
       sender?.checkInvariants();

@@ -3,6 +3,8 @@ import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
+import { CachedChains } from "./cached-chains.ts";
+import type { KvEventLog } from "./kv-event-log.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
 import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
@@ -24,6 +26,8 @@ export interface BlockManagerOptions {
   readonly maxCachedBlocks?: number;
   /** Lower tiers, to which KV goes when its sequence gives it up. */
   readonly tiers?: KvTiers;
+  /** Is told which prefixes can be found. Without it nothing is kept or reported. */
+  readonly kvEvents?: KvEventLog | undefined;
 }
 
 /** Operations on the engine's cells, or an export of them. */
@@ -37,6 +41,9 @@ export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | Offlo
  */
 export class BlockManager {
   readonly blockSizeTokens: number;
+  /** What changes in the worker's tiers, this one included; null when nobody wants to know. */
+  readonly kvEvents: KvEventLog | null;
+  readonly #chains: CachedChains | null;
   readonly #pool: BlockPool;
   readonly #slots: SlotTable;
   readonly #modelId: string;
@@ -59,6 +66,9 @@ export class BlockManager {
     this.#pool = new BlockPool(options.numBlocks);
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
+    this.kvEvents = options.kvEvents ?? null;
+    this.#chains =
+      this.kvEvents === null ? null : new CachedChains(options.numBlocks, this.#records, this.kvEvents);
   }
 
   get numBlocks(): number {
@@ -161,6 +171,7 @@ export class BlockManager {
     this.#pool.hash(block, hashes, depth * HASH_WORDS);
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
+    this.#chains?.filed(block, parent);
   }
 
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
@@ -239,6 +250,7 @@ export class BlockManager {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
       this.#push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
     }
+    this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
     this.#pool.unhash(block);
   }
@@ -345,5 +357,7 @@ export class BlockManager {
         `block ${block} is filed without a home`,
       );
     }
+    this.#chains?.checkInvariants(this.#records, (block) => this.#pool.isHashed(block));
+    this.kvEvents?.checkInvariants();
   }
 }

@@ -13,6 +13,8 @@ export interface WorkerLink {
   submit(request: Request, assignment: Assignment): Promise<void>;
   /** Takes effect after the submit of the same request. */
   cancel(requestId: RequestId, epoch: number): Promise<void>;
+  /** Asks the worker to tell what its caches hold. */
+  snapshotKv(): Promise<void>;
   close(): void;
 }
 
@@ -66,6 +68,15 @@ export class WorkerFleet implements Fleet {
     const roles = new Set<WorkerRole>();
     for (const { hello, draining } of this.#members.values()) if (!draining) roles.add(hello.role);
     return roles.has("both") || roles.has("decode");
+  }
+
+  /** Whether anything is done with what workers report of their caches, steps and transfers. */
+  get takesReports(): boolean {
+    return this.#dispatcher.observes;
+  }
+
+  get kvCounts(): Dispatcher["kvCounts"] {
+    return this.#dispatcher.kvCounts;
   }
 
   get numRequests(): number {
@@ -135,12 +146,18 @@ export class WorkerFleet implements Fleet {
       if (member !== undefined) member.load = event.load;
       return;
     }
-    if (event.kind === "error") {
+    const nowMs = this.#nowMs();
+    if (event.kind === "kv") this.#dispatcher.workerKv(id, event.batch, nowMs);
+    else if (event.kind === "steps") this.#dispatcher.workerSteps(id, event.steps, nowMs);
+    else if (event.kind === "transfer") {
+      const { to, bytes, ms } = event;
+      this.#dispatcher.transferred({ from: id, to, bytes, ms }, nowMs);
+    } else if (event.kind === "error") {
       const { requestId, epoch, code } = event;
-      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code), this.#nowMs());
+      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code), nowMs);
     } else {
       const events = event.kind === "tokens" ? tokenEvents(event.tokens) : [event];
-      this.#dispatcher.workerEvents(id, events, this.#nowMs());
+      this.#dispatcher.workerEvents(id, events, nowMs);
     }
     this.#pump();
   }
@@ -210,6 +227,14 @@ export class WorkerFleet implements Fleet {
       }
       case "error":
         this.#takeListener(effect.requestId)?.onError(toServingError(effect.failure));
+        return;
+      case "resync":
+        this.#logger.warn({ worker: effect.worker }, "KV events were lost: asking for a snapshot");
+        // If the call fails, the dispatcher asks again when the worker reports the next time.
+        this.#members
+          .get(effect.worker)
+          ?.link.snapshotKv()
+          .catch(() => {});
         return;
       default:
         assertNever(effect);

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers } from "../../core/kv/tiers/kv-tiers.ts";
 import { parseByteSize } from "../../protocol/byte-size.ts";
 import type { WorkerConfig } from "../../protocol/worker-config.ts";
@@ -18,6 +19,8 @@ const MAX_UNNAMED_FOLDERS = 64;
 export interface WorkerTiers {
   readonly tiers: KvTiers;
   readonly driver: TierDriver;
+  /** Told of what is in the tiers; the engine's caches report to the same one. */
+  readonly kvEvents: KvEventLog;
   close(): Promise<void>;
 }
 
@@ -61,7 +64,7 @@ export async function openTiers(
       identity: { fingerprint: fingerprintOf({ modelId, kvType, blockSizeTokens }), key: options.key },
       onOff: (reason) => {
         warnOff(reason);
-        driver?.onReport({ kind: "off", tier: "disk" });
+        driver?.turnOff("disk");
       },
     });
     scan = await disk.scan().catch(offFor);
@@ -75,7 +78,8 @@ export async function openTiers(
     return null;
   }
   const { kvBytesPerToken: bytesPerToken } = engine.info;
-  const tiers = new KvTiers({ tiers: bounds, eviction, blockSizeTokens, bytesPerToken });
+  const kvEvents = new KvEventLog();
+  const tiers = new KvTiers({ tiers: bounds, eviction, blockSizeTokens, bytesPerToken, kvEvents });
   if (disk !== null && scan !== null) {
     for (const segment of tiers.restore("disk", scan.found, scan.numBad)) disk.delete(segment);
   }
@@ -83,6 +87,7 @@ export async function openTiers(
   return {
     tiers,
     driver,
+    kvEvents,
     close: async () => {
       await driver.close();
       await folder?.release();

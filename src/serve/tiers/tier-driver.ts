@@ -5,11 +5,22 @@ import { numBlocksOf } from "../../core/kv/tiers/segment.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { TierStore } from "./tier-store.ts";
 
+type TierDriverEffect = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+
 export interface TierDriverOptions {
   readonly engine: Engine;
   readonly blockSizeTokens: number;
   readonly stores: readonly TierStore[];
   readonly nowMs: () => number;
+}
+
+/** Who is told what has become of effects. */
+export interface TierListener {
+  report(report: TierReport): void;
+  /** The engine has done an export. */
+  engineCalled(): void;
+  /** The engine has failed. */
+  fatal(error: unknown): void;
 }
 
 /**
@@ -19,28 +30,43 @@ export interface TierDriverOptions {
 export class TierDriver {
   readonly #options: TierDriverOptions;
   readonly #stores: ReadonlyMap<LowerTier, TierStore>;
-  /** Told of what has become of an effect. */
-  onReport: (report: TierReport) => void = () => {};
-  /** Told of an engine that has failed. */
-  onFatal: (error: unknown) => void = () => {};
+  #listener: TierListener | null = null;
 
   constructor(options: TierDriverOptions) {
     this.#options = options;
     this.#stores = new Map(options.stores.map((store) => [store.tier, store]));
   }
 
-  offload({ range, segment, tiers }: OffloadOp): void {
+  listen(listener: TierListener): void {
+    this.#listener = listener;
+  }
+
+  /** Says that a store has failed for good. */
+  turnOff(tier: LowerTier): void {
+    this.#listener?.report({ kind: "off", tier });
+  }
+
+  carryOut(effect: TierDriverEffect): void {
+    if (effect.kind === "offload") this.#offload(effect);
+    else if (effect.kind === "read-tier") this.#read(effect);
+    else this.#storeOf(effect.tier).delete(effect.segment);
+  }
+
+  #offload({ range, segment, tiers }: OffloadOp): void {
     const exported = this.#options.engine.exportKv(range);
-    exported.catch((error: unknown) => this.onFatal(error));
+    exported.then(
+      () => this.#listener?.engineCalled(),
+      (error: unknown) => this.#listener?.fatal(error),
+    );
     for (const tier of tiers) {
       exported
         .then((payload) => this.#storeOf(tier).write(segment, payload))
         .catch(() => null)
-        .then((bytes) => this.onReport({ kind: "written", tier, segment, bytes }));
+        .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
     }
   }
 
-  read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {
+  #read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {
     const { engine, blockSizeTokens, nowMs } = this.#options;
     const startMs = nowMs();
     const { segment } = piece;
@@ -57,12 +83,8 @@ export class TierDriver {
           throw error;
         }
       })
-      .then((payload) => this.onReport({ kind: "read", read, payload, ms: nowMs() - startMs }))
-      .catch((error: unknown) => this.onFatal(error));
-  }
-
-  delete({ tier, segment }: Extract<TierEffect, { kind: "delete-tier" }>): void {
-    this.#storeOf(tier).delete(segment);
+      .then((payload) => this.#listener?.report({ kind: "read", read, payload, ms: nowMs() - startMs }))
+      .catch((error: unknown) => this.#listener?.fatal(error));
   }
 
   #storeOf(tier: LowerTier): TierStore {

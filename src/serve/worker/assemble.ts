@@ -1,5 +1,6 @@
 import type { HandoffTimeouts } from "../../core/handoff/sender.ts";
 import { BlockManager } from "../../core/kv/block-manager.ts";
+import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
@@ -61,6 +62,8 @@ export function createDriver(
     modelId: engine.info.modelId,
     maxCachedBlocks: Math.floor(config.prefixCacheTokens / config.blockSizeTokens),
     ...(tiers === null ? {} : { tiers: tiers.tiers }),
+    // A worker does not know who will connect and ask.
+    kvEvents: tiers?.kvEvents ?? new KvEventLog(),
   });
   const onboarding = tiers === null ? {} : { onboarder: new Onboarder(tiers.tiers, config.blockSizeTokens) };
   const scheduler = new Scheduler(

@@ -1,4 +1,4 @@
-import type { HandoffFailure, HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
@@ -7,10 +7,11 @@ import type { StepPlan } from "../../core/scheduler/step-plan.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
-import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import { ServingError } from "../../protocol/errors.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
+  type SubscribeOptions,
   type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
@@ -20,6 +21,9 @@ import { type Engine, EngineError } from "../engine/engine.ts";
 import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { checkRequest } from "./check-request.ts";
+import { ERROR_OF_FAILURE } from "./error-of-failure.ts";
+import { Observations } from "./observations.ts";
+import { type EventSink, Subscribers } from "./subscribers.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
@@ -47,16 +51,6 @@ export interface WorkerDriverOptions {
   readonly onFatal: (error: unknown) => void;
 }
 
-/** What one side of a handoff failure means to a client. */
-const ERROR_OF_FAILURE: Readonly<Record<HandoffFailure, ErrorCode>> = {
-  no_space: "kv_exhausted",
-  verification: "worker_lost",
-  timeout: "worker_lost",
-  peer_lost: "worker_lost",
-  cancelled: "client_closed_request",
-  unknown_request: "worker_lost",
-};
-
 /**
  * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;
  * every decision is the loop's.
@@ -65,7 +59,8 @@ export class WorkerDriver implements WorkerService {
   readonly #options: WorkerDriverOptions;
   readonly #loop: WorkerLoop;
   readonly #engine: Engine;
-  readonly #subscribers = new Set<(event: WorkerEvent) => void>();
+  readonly #subscribers = new Subscribers();
+  readonly #observations: Observations;
   readonly #connecting = new Map<WorkerId, Promise<void>>();
   #mesh: KvMesh | null = null;
   #kvAddress = "";
@@ -81,13 +76,17 @@ export class WorkerDriver implements WorkerService {
     this.#options = options;
     this.#loop = options.loop;
     this.#engine = options.engine;
-    if (options.tiers !== null) {
-      options.tiers.driver.onReport = (report) =>
-        this.#report((nowMs) => this.#loop.tierReport(report, nowMs));
-      options.tiers.driver.onFatal = (error) => this.#options.onFatal(error);
-    }
-    this.#heartbeat = setInterval(() => this.#publish({ kind: "load", load: this.load() }), HEARTBEAT_MS);
+    this.#observations = new Observations(this.#subscribers, options.nowMs);
+    this.#heartbeat = setInterval(
+      () => this.#subscribers.publish({ kind: "load", load: this.load() }),
+      HEARTBEAT_MS,
+    );
     this.#heartbeat.unref();
+    options.tiers?.driver.listen({
+      report: (report) => this.#report((nowMs) => this.#loop.tierReport(report, nowMs)),
+      engineCalled: () => this.#observations.engineCalled(),
+      fatal: (error) => options.onFatal(error),
+    });
   }
 
   /** Joins the driver to its links; messages go to `receive` and `peerLost`. */
@@ -149,9 +148,10 @@ export class WorkerDriver implements WorkerService {
     this.#pump();
   }
 
-  subscribe(sink: (event: WorkerEvent) => void): { unsubscribe(): void } {
-    this.#subscribers.add(sink);
+  subscribe(sink: EventSink, options: SubscribeOptions = { reports: false }): { unsubscribe(): void } {
+    this.#subscribers.add(sink, options);
     sink({ kind: "load", load: this.load() });
+    if (options.reports) this.snapshotKv();
     return {
       unsubscribe: () => {
         // Nobody is left to receive what the requests would yield.
@@ -163,8 +163,14 @@ export class WorkerDriver implements WorkerService {
     };
   }
 
+  snapshotKv(): void {
+    this.#options.blocks.kvEvents?.snapshot();
+    this.#pump();
+  }
+
   /** A message from another worker. */
   receive(peer: WorkerId, message: HandoffMessage): void {
+    this.#observations.received(peer, message);
     this.#loop.receive(peer, message, this.#options.nowMs());
     this.#pump();
   }
@@ -172,6 +178,7 @@ export class WorkerDriver implements WorkerService {
   /** The link to another worker has gone. */
   peerLost(peer: WorkerId): void {
     this.#connecting.delete(peer);
+    this.#observations.peerLost(peer);
     this.#loop.peerLost(peer, this.#options.nowMs());
     this.#pump();
   }
@@ -195,6 +202,7 @@ export class WorkerDriver implements WorkerService {
     this.#pump();
     this.#stopped = true;
     clearInterval(this.#heartbeat);
+    this.#subscribers.close();
     if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
   }
 
@@ -236,13 +244,12 @@ export class WorkerDriver implements WorkerService {
         this.#emit(effect.events);
         return;
       case "offload":
-        this.#options.tiers!.driver.offload(effect);
-        return;
       case "read-tier":
-        this.#options.tiers!.driver.read(effect);
-        return;
       case "delete-tier":
-        this.#options.tiers!.driver.delete(effect);
+        this.#options.tiers!.driver.carryOut(effect);
+        return;
+      case "kv-events":
+        this.#subscribers.report({ kind: "kv", batch: effect.batch });
         return;
       default:
         assertNever(effect);
@@ -250,8 +257,10 @@ export class WorkerDriver implements WorkerService {
   }
 
   #execute(plan: StepPlan): void {
+    const stepEnds = this.#observations.stepBegins(plan);
     this.#engine.execute(plan).then(
       (result) => {
+        if (result.kind === "done") stepEnds();
         this.#lastStepEndMs = this.#options.nowMs();
         this.#loop.stepDone(plan, result, this.#lastStepEndMs);
         this.#pump();
@@ -266,7 +275,9 @@ export class WorkerDriver implements WorkerService {
     const pushAll = async (): Promise<void> => {
       for (const { piece, exported } of pieces) {
         const payload = await exported;
+        this.#observations.engineCalled();
         this.#handoffBytes += payload.length;
+        this.#observations.pushed(peer, id, payload.length, piece.start === range.start);
         await this.#deliver(peer, { kind: "kv", ...id, start: piece.start, end: piece.end, payload });
       }
     };
@@ -292,12 +303,14 @@ export class WorkerDriver implements WorkerService {
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
     const calledMs = this.#options.nowMs();
     this.#engine.importKv(range, payload as Uint8Array).then(
-      () =>
+      () => {
+        this.#observations.engineCalled();
         this.#report((nowMs) => {
           // What the call waited for a step to end is no part of its price.
           const ms = nowMs - Math.max(calledMs, this.#lastStepEndMs);
           this.#loop.kvInstalled(id, range.end, true, nowMs, ms);
-        }),
+        });
+      },
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.
         const refused = error instanceof EngineError && error.code === "bad_kv";
@@ -352,12 +365,8 @@ export class WorkerDriver implements WorkerService {
         others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
       }
     }
-    if (tokens.length > 0) this.#publish({ kind: "tokens", tokens });
-    for (const event of others) this.#publish(event);
-  }
-
-  #publish(event: WorkerEvent): void {
-    for (const sink of this.#subscribers) sink(event);
+    if (tokens.length > 0) this.#subscribers.publish({ kind: "tokens", tokens });
+    for (const event of others) this.#subscribers.publish(event);
   }
 
   #armTimer(): void {

@@ -1,8 +1,9 @@
+import type { KvEventLog } from "../kv-event-log.ts";
 import type { KvRange } from "../kv-ops.ts";
 import { type EvictionName, evictionPolicy } from "./eviction.ts";
 import { OnboardRule } from "./onboard-rule.ts";
-import { type LowerTier, type Segment, segmentOf } from "./segment.ts";
-import { TierCache, type TierChange, type TierPiece, type TierStats } from "./tier-cache.ts";
+import { type LowerTier, type Segment, segmentOf, type TierPiece, type TierStats } from "./segment.ts";
+import { TierCache } from "./tier-cache.ts";
 
 /** Bytes that may wait to be written to one tier. */
 export const MAX_PENDING_TIER_BYTES = 64 * 1024 * 1024;
@@ -18,6 +19,8 @@ export interface KvTiersOptions {
   readonly eviction: EvictionName;
   readonly blockSizeTokens: number;
   readonly bytesPerToken: number;
+  /** Is told what can be found in the tiers. */
+  readonly kvEvents?: KvEventLog | undefined;
   /** Default: {@link MAX_PENDING_TIER_BYTES}. */
   readonly maxPendingBytes?: number;
 }
@@ -60,6 +63,7 @@ export class KvTiers {
           eviction: evictionPolicy(options.eviction),
           recomputeMs: (start, end) => this.rule.prefill.ms(start, end) ?? end - start,
           blockSizeTokens,
+          kvEvents: options.kvEvents,
         }),
     );
   }
@@ -68,12 +72,11 @@ export class KvTiers {
     return this.#caches.map((cache) => [cache.tier, cache.stats]);
   }
 
-  /** What the tiers have done since the last call: `removed` means that the bytes are to be deleted. */
-  takeChanges(): Array<TierChange & { readonly tier: LowerTier }> {
-    const changes: Array<TierChange & { readonly tier: LowerTier }> = [];
-    for (const cache of this.#caches)
-      for (const change of cache.takeChanges()) changes.push({ ...change, tier: cache.tier });
-    return changes;
+  /** Segments whose bytes are to be deleted, since the last call. */
+  takeDeletions(): Array<{ readonly tier: LowerTier; readonly segment: Segment }> {
+    return this.#caches.flatMap((cache) =>
+      cache.takeDeletions().map((segment) => ({ tier: cache.tier, segment })),
+    );
   }
 
   /**

@@ -5,8 +5,7 @@ import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { KvOp, KvRange } from "../kv-ops.ts";
 import type { KvTiers } from "./kv-tiers.ts";
-import type { LowerTier, Segment } from "./segment.ts";
-import type { TierPiece } from "./tier-cache.ts";
+import type { LowerTier, Segment, TierPiece } from "./segment.ts";
 
 /** Pieces of one sequence that are being read, or have been and wait for those before them. */
 const MAX_READS_AHEAD = 4;
@@ -91,7 +90,7 @@ export class Onboarder {
 
   /**
    * A sequence has been given blocks, and what the device has of its prefix. Returns whether more of it, up to `reusableTokens`,
-   * is worth bringing up: the sequence then waits until {@link takeFinished} returns it.
+   * is worth bringing up: the sequence then waits until {@link turn} returns it.
    */
   begin(sequence: Sequence, reusableTokens: number): boolean {
     const from = sequence.numComputedTokens / this.#blockSizeTokens;
@@ -107,8 +106,19 @@ export class Onboarder {
     return true;
   }
 
-  /** Starts what has been admitted. Apart from `begin`, because an admission has no time. */
-  start(nowMs: number): void {
+  /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
+  turn(nowMs: number): { readonly effects: readonly TierEffect[]; readonly finished: readonly Sequence[] } {
+    this.#start(nowMs);
+    for (const { tier, segment } of this.#tiers.takeDeletions())
+      this.#effects.push({ kind: "delete-tier", tier, segment });
+    const { effects, finished } = { effects: this.#effects, finished: this.#finished };
+    if (effects.length > 0) this.#effects = [];
+    if (finished.length > 0) this.#finished = [];
+    return { effects, finished };
+  }
+
+  /** Apart from `begin`, because an admission has no time. */
+  #start(nowMs: number): void {
     const admitted = this.#admitted;
     if (admitted.length === 0) return;
     this.#admitted = [];
@@ -125,23 +135,6 @@ export class Onboarder {
       this.#byRequest.set(sequence.request.id, onboarding);
       this.#advance(onboarding);
     }
-  }
-
-  takeEffects(): readonly TierEffect[] {
-    for (const { kind, tier, segment } of this.#tiers.takeChanges())
-      if (kind === "removed") this.#effects.push({ kind: "delete-tier", tier, segment });
-    if (this.#effects.length === 0) return [];
-    const effects = this.#effects;
-    this.#effects = [];
-    return effects;
-  }
-
-  /** Sequences that have got what there was. */
-  takeFinished(): readonly Sequence[] {
-    if (this.#finished.length === 0) return [];
-    const finished = this.#finished;
-    this.#finished = [];
-    return finished;
   }
 
   /** A step of the engine took so long. */

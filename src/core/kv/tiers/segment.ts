@@ -19,6 +19,28 @@ export interface Segment {
   readonly parent: Int32Array | null;
 }
 
+/** Blocks of one segment that continue a chain. */
+export interface TierPiece {
+  readonly tier: LowerTier;
+  readonly segment: Segment;
+  /** Blocks of the segment before the first one that is wanted. */
+  readonly skipBlocks: number;
+  readonly numBlocks: number;
+}
+
+/** What a tier has done since the worker started; blocks unless it says otherwise. */
+export interface TierStats {
+  readonly blocks: number;
+  readonly bytes: number;
+  readonly hits: number;
+  readonly misses: number;
+  readonly evictions: number;
+  /** Segments that could not be read back, or turned out to be damaged or foreign. */
+  readonly bad: number;
+  /** Blocks that were not taken in: too much waited to be written, or there was no room. */
+  readonly dropped: number;
+}
+
 export function numBlocksOf(segment: Segment): number {
   return segment.hashes.length / HASH_WORDS;
 }

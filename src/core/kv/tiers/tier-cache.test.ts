@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { KvListener } from "../../../../test/support/kv-listener.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
+import { KvEventLog } from "../kv-event-log.ts";
 import { EVICTION_NAMES, type EvictionName, evictionPolicy } from "./eviction.ts";
 import { numBlocksOf, type Segment, segmentOf } from "./segment.ts";
 import { TierCache } from "./tier-cache.ts";
@@ -15,8 +17,14 @@ function chain(branch: number, parting: number, numBlocks: number): Int32Array {
   });
 }
 
-function makeCache(eviction: EvictionName, maxBytes: number, maxPendingBytes = maxBytes): TierCache {
+function makeCache(
+  eviction: EvictionName,
+  maxBytes: number,
+  maxPendingBytes = maxBytes,
+  kvEvents?: KvEventLog,
+): TierCache {
   return new TierCache({
+    kvEvents,
     tier: "host",
     maxBytes,
     maxPendingBytes,
@@ -39,8 +47,7 @@ function put(cache: TierCache, hashes: Int32Array, firstId: number, lengths: rea
   return segments;
 }
 
-const removedIds = (cache: TierCache) =>
-  cache.takeChanges().flatMap(({ kind, segment }) => (kind === "removed" ? [segment.id] : []));
+const removedIds = (cache: TierCache) => cache.takeDeletions().map(({ id }) => id);
 
 interface NaiveSegment {
   readonly segment: Segment;
@@ -73,6 +80,9 @@ class NaiveTier {
   }
   children(of: NaiveSegment): NaiveSegment[] {
     return this.segments.filter(({ parentName }) => parentName !== null && of.names.includes(parentName));
+  }
+  isReachable(item: NaiveSegment): boolean {
+    return item.isStored && (item.parentName === null || this.isReachable(this.holder(item.parentName)!));
   }
   rerank(item: NaiveSegment): void {
     const { firstBlock } = item.segment;
@@ -134,9 +144,11 @@ describe("TierCache", () => {
       fc.property(
         fc.constantFrom(...EVICTION_NAMES),
         fc.integer({ min: 3, max: 25 }),
-        fc.array(operation, { minLength: 20, maxLength: 100 }),
+        fc.array(operation, { minLength: 20, maxLength: 70 }),
         (eviction, maxBytes, operations) => {
-          const cache = makeCache(eviction, maxBytes);
+          const kvEvents = new KvEventLog();
+          const listener = new KvListener();
+          const cache = makeCache(eviction, maxBytes, maxBytes, kvEvents);
           const naive = new NaiveTier(eviction, maxBytes);
           const pending: Segment[] = [];
           const reading: Segment[] = [];
@@ -213,15 +225,26 @@ describe("TierCache", () => {
             cache.checkInvariants();
             expect(cache.stats.bytes).toBe(naive.bytes);
             expect(cache.stats.bytes).toBeLessThanOrEqual(maxBytes);
+            for (const batch of kvEvents.take()) listener.apply(batch);
+            const stored = naive.segments
+              .filter((item) => naive.isReachable(item))
+              .flatMap(({ names }) => names);
+            expect(listener.tiers.host).toEqual(new Set(stored));
             deleted.push(...removedIds(cache));
             expect(deleted.toSorted((a, b) => a - b)).toEqual(naive.deleted.toSorted((a, b) => a - b));
           }
+          // A listener that comes now learns the same from a snapshot.
+          const late = new KvListener();
+          late.sequence = listener.sequence;
+          kvEvents.snapshot();
+          for (const batch of kvEvents.take()) late.apply(batch);
+          expect(late.tiers.host).toEqual(listener.tiers.host);
           numEvictions += cache.stats.evictions;
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
-    expect(numEvictions).toBeGreaterThan(500);
+    expect(numEvictions).toBeGreaterThan(100);
   });
 
   it("gives up the end of the chain that was not used for longest", () => {

@@ -1,7 +1,16 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
+import type { KvEventLog } from "../kv-event-log.ts";
 import { type EvictionPolicy, EvictionQueue, type Ranked } from "./eviction.ts";
-import { hashKey, type LowerTier, numBlocksOf, numEqual, type Segment } from "./segment.ts";
+import {
+  hashKey,
+  type LowerTier,
+  numBlocksOf,
+  numEqual,
+  type Segment,
+  type TierPiece,
+  type TierStats,
+} from "./segment.ts";
 
 /** Blocks that one tier keeps track of, however small they are: about 150 bytes of memory each. */
 const MAX_TIER_BLOCKS = 1 << 20;
@@ -17,34 +26,16 @@ export interface TierCacheOptions {
   /** Milliseconds to compute positions [start, end) again. */
   readonly recomputeMs: (start: number, end: number) => number;
   readonly blockSizeTokens: number;
-}
-
-/** Blocks of one segment that continue a chain. */
-export interface TierPiece {
-  readonly tier: LowerTier;
-  readonly segment: Segment;
-  /** Blocks of the segment before the first one that is wanted. */
-  readonly skipBlocks: number;
-  readonly numBlocks: number;
-}
-
-/** What a tier has done since the worker started; blocks unless it says otherwise. */
-export interface TierStats {
-  readonly blocks: number;
-  readonly bytes: number;
-  readonly hits: number;
-  readonly misses: number;
-  readonly evictions: number;
-  /** Segments that could not be read back, or turned out to be damaged or foreign. */
-  readonly bad: number;
-  /** Blocks that were not taken in: too much waited to be written, or there was no room. */
-  readonly dropped: number;
+  /** Is told what can be found in the tier. */
+  readonly kvEvents?: KvEventLog | undefined;
 }
 
 interface Entry extends Ranked {
   readonly segment: Segment;
   bytes: number;
   isStored: boolean;
+  /** Stored, and so is everything before it. */
+  isReachable: boolean;
   readonly parent: Entry | null;
   readonly children: Set<Entry>;
   /** Reads under way. */
@@ -52,12 +43,6 @@ interface Entry extends Ranked {
   lastUse: number;
   numUses: number;
 }
-
-/** What changed in a tier, in order. */
-export type TierChange =
-  | { readonly kind: "stored"; readonly segment: Segment }
-  /** Nothing of the segment is needed any more. */
-  | { readonly kind: "removed"; readonly segment: Segment };
 
 /**
  * What one lower tier holds: segments, found by the hash of each of their blocks. It decides; bytes are moved by others.
@@ -71,7 +56,7 @@ export class TierCache {
   readonly #byHash = new Map<string, Entry>();
   readonly #byId = new Map<number, Entry>();
   readonly #evictable = new EvictionQueue<Entry>();
-  #changes: TierChange[] = [];
+  #deletions: Segment[] = [];
   #isOn = true;
   #bytes = 0;
   #pendingBytes = 0;
@@ -87,6 +72,9 @@ export class TierCache {
   constructor(options: TierCacheOptions) {
     this.tier = options.tier;
     this.#options = options;
+    options.kvEvents?.describeWith(() =>
+      this.#describe([...this.#byId.values()].filter(({ parent }) => parent === null)),
+    );
   }
 
   get isOn(): boolean {
@@ -105,12 +93,12 @@ export class TierCache {
     };
   }
 
-  /** What has changed since the last call. */
-  takeChanges(): readonly TierChange[] {
-    if (this.#changes.length === 0) return [];
-    const changes = this.#changes;
-    this.#changes = [];
-    return changes;
+  /** Segments whose bytes nobody needs any more, since the last call. */
+  takeDeletions(): readonly Segment[] {
+    if (this.#deletions.length === 0) return [];
+    const deletions = this.#deletions;
+    this.#deletions = [];
+    return deletions;
   }
 
   /** How many leading blocks of a chain the tier holds or is about to hold. */
@@ -164,7 +152,7 @@ export class TierCache {
     this.#numPending++;
     this.#pendingBytes += bytes;
     if (this.#makeRoom()) return true;
-    this.#forget(entry, false);
+    this.#forget(entry);
     return this.#drop(segment);
   }
 
@@ -212,7 +200,7 @@ export class TierCache {
   written(segment: Segment, bytes: number): void {
     const entry = this.#byId.get(segment.id);
     if (entry === undefined) {
-      this.#changes.push({ kind: "removed", segment });
+      this.#deletions.push(segment);
       return;
     }
     assert(!entry.isStored, "a segment is written twice");
@@ -227,7 +215,7 @@ export class TierCache {
   /** A segment could not be written. */
   notWritten(segment: Segment): void {
     const entry = this.#byId.get(segment.id);
-    if (entry !== undefined) this.#forget(entry, false);
+    if (entry !== undefined) this.#forget(entry);
     this.#drop(segment);
   }
 
@@ -236,7 +224,7 @@ export class TierCache {
     const entry = this.#byId.get(segment.id);
     if (entry === undefined) return;
     this.#bad++;
-    this.#forget(entry, true);
+    this.#forget(entry);
   }
 
   /** Whether the segment can be read. */
@@ -262,7 +250,7 @@ export class TierCache {
   /** The store behind the tier has failed: nothing is held any more, and nothing is taken in. */
   turnOff(): void {
     this.#isOn = false;
-    for (const entry of [...this.#byId.values()]) if (entry.parent === null) this.#forget(entry, true);
+    for (const entry of [...this.#byId.values()]) if (entry.parent === null) this.#forget(entry);
   }
 
   /** The entry of the block before, null when the segment begins a prompt, undefined when it is missing. */
@@ -275,6 +263,7 @@ export class TierCache {
       segment,
       bytes,
       isStored: false,
+      isReachable: false,
       parent,
       children: new Set(),
       numPins: 0,
@@ -299,8 +288,20 @@ export class TierCache {
 
   #store(entry: Entry): void {
     entry.isStored = true;
-    this.#changes.push({ kind: "stored", segment: entry.segment });
     this.#rank(entry);
+    if (entry.parent?.isReachable ?? true) this.#describe([entry]);
+  }
+
+  /** Tells of what is stored at and below the given segments, which can be reached; parents before their children. */
+  #describe(entries: readonly Entry[]): void {
+    const rest = [...entries];
+    for (let entry = rest.pop(); entry !== undefined; entry = rest.pop()) {
+      if (!entry.isStored) continue;
+      entry.isReachable = true;
+      const { parent, hashes } = entry.segment;
+      this.#options.kvEvents?.stored(this.tier, parent, hashes);
+      rest.push(...entry.children);
+    }
   }
 
   /** Puts an entry where it belongs: among those that may go, by its rank, or not. */
@@ -330,13 +331,13 @@ export class TierCache {
       if (entry === null) return false;
       this.#floor = entry.rank;
       this.#evictions += numBlocksOf(entry.segment);
-      this.#forget(entry, true);
+      this.#forget(entry);
     }
     return true;
   }
 
-  /** Removes an entry and everything below it. `hasBytes`: there is something to delete. */
-  #forget(root: Entry, hasBytes: boolean): void {
+  /** Removes an entry and everything below it. */
+  #forget(root: Entry): void {
     const entries = [root];
     for (let i = 0; i < entries.length; i++) entries.push(...entries[i]!.children);
     for (const entry of entries) {
@@ -346,10 +347,13 @@ export class TierCache {
         this.#byHash.delete(hashKey(entry.segment.hashes, at));
       this.#bytes -= entry.bytes;
       if (!entry.isStored) {
-        // What is still being written is removed when it has been.
+        // What is still being written is deleted when it has been.
         this.#numPending--;
         this.#pendingBytes -= entry.bytes;
-      } else if (hasBytes || entry !== root) this.#changes.push({ kind: "removed", segment: entry.segment });
+        continue;
+      }
+      if (entry.isReachable) this.#options.kvEvents?.removed(this.tier, entry.segment.hashes);
+      this.#deletions.push(entry.segment);
     }
     if (root.parent === null) return;
     root.parent.children.delete(root);
@@ -377,6 +381,8 @@ export class TierCache {
         numPending++;
       }
       numBlocks += numBlocksOf(segment);
+      const isReachable = entry.isStored && (parent === null || parent.isReachable);
+      assert(entry.isReachable === isReachable, "what can be reached is not told");
       const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
       assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
       if (mayGo) numEvictable++;
