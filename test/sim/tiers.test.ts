@@ -76,7 +76,7 @@ describe("worker loops with lower tiers", () => {
       ),
       { numRuns: 150 },
     );
-    expect(numOnboarded).toBeGreaterThan(100);
+    expect(numOnboarded).toBeGreaterThan(20);
   });
 
   it("never fail a request that runs on one worker", () => {
