@@ -9,6 +9,7 @@ import { openTokenizer } from "./engine/open-engine.ts";
 import type { Tokenizer } from "./engine/tokenizer.ts";
 import { fleetKeys } from "./fleet/fleet-keys.ts";
 import { registerFleetMetrics } from "./fleet/fleet-metrics.ts";
+import { keptSecret } from "./fleet/kept-secret.ts";
 import { LocalWorkers, newFleetSecret } from "./fleet/local-workers.ts";
 import { type FleetIdentity, RemoteWorker } from "./fleet/remote-worker.ts";
 import { WorkerFleet } from "./fleet/worker-fleet.ts";
@@ -66,7 +67,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
     closers.push(() => record?.close());
     const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
-    const secret = process.env[FLEET_SECRET_ENV] || newFleetSecret();
+    const secret = process.env[FLEET_SECRET_ENV] || (await ownSecret(config.tiers.diskPath, logger));
     const modelName = config.model.name ?? tokenizer.modelName;
     // The address is taken before any worker starts: a port in use is the commonest mistake, and quick to tell.
     const gateway = await openGateway({ config, tokenizer, fleet, logger, secret, modelName });
@@ -86,6 +87,15 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
     await close.run();
     throw error;
   }
+}
+
+/** A secret that nobody has set: the one of the folder for KV on disk, else a new one. */
+async function ownSecret(diskPath: string | undefined, logger: Logger): Promise<string> {
+  if (diskPath === undefined) return newFleetSecret();
+  return keptSecret(diskPath).catch((error: Error) => {
+    logger.warn({ problem: error.message }, "KV on disk will not be usable after a restart");
+    return newFleetSecret();
+  });
 }
 
 function dispatcherLimits(config: ServeConfig): DispatcherLimits {
@@ -183,6 +193,7 @@ async function startWorkers(parts: {
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
       prefixCacheTokens: config.prefixCacheTokens,
+      tiers: config.tiers,
       handoffWaitMs: config.timeouts.handoffWaitMs,
       threads: config.threads,
       allowPlaintext: config.allowPlaintext,
