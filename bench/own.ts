@@ -41,10 +41,9 @@ const say = (text: string): void => {
 
 /** Steps of the stub engine take timers and next to no CPU: what the twin makes of everything around an engine shows by itself. */
 const STUB = { engine: "stub", stubStepMs: "15", stubPrefillMsPerToken: "0.25", stubDecodeMs: "1" };
-const config = loadServeConfig(undefined, process.argv.includes("--stub") ? STUB : {}, {
-  env: {},
-  cwd: process.cwd(),
-});
+// Every prompt is handed over where there are two workers: prices learned by the server are not those of the replay.
+const flags = { ...(process.argv.includes("--stub") ? STUB : {}), placement: "load" };
+const config = loadServeConfig(undefined, flags, { env: {}, cwd: process.cwd() });
 const { signal } = new AbortController();
 const env = process.env;
 const run = await ProfileRun.open({ config, maxSeconds: 60, withHandoff: true, seed: 1, signal, env });

@@ -1,4 +1,5 @@
 import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
 import type { SampledToken, StepPlan } from "./scheduler/step-plan.ts";
@@ -71,4 +72,6 @@ export type WorkerEffect =
       readonly payload: unknown;
     }
   | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
-  | { readonly kind: "emit"; readonly events: readonly RequestEvent[] };
+  | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }
+  /** The caches have changed; only from a worker whose `BlockManager` reports. */
+  | { readonly kind: "kv-events"; readonly batch: KvEventBatch };

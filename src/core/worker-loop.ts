@@ -1,5 +1,11 @@
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
-import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
+import {
+  type HandoffCounts,
+  type HandoffFailure,
+  type HandoffId,
+  type HandoffMessage,
+  idOf,
+} from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
   DEFAULT_HANDOFF_TIMEOUTS,
@@ -22,9 +28,6 @@ interface Entry {
   readonly receiver: HandoffReceiver | null;
   cachedReported: boolean;
 }
-
-/** Outcome of handoffs so far, by `ok` or reason of failure. */
-export type HandoffCounts = Readonly<Partial<Record<"ok" | HandoffFailure, number>>>;
 
 /**
  * One worker: takes requests, runs steps, hands KV over. The server and the twin drive this same file.
@@ -90,6 +93,9 @@ export class WorkerLoop {
     const effects = this.#effects;
     const events = this.#events;
     this.#effects = [];
+    if (this.#blocks.kvEvents !== null) {
+      for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
+    }
     if (events.length === 0) return effects;
     this.#events = [];
     // First of all: nobody should wait for a token until the next step has begun.
@@ -387,8 +393,4 @@ export class WorkerLoop {
     }
     this.#earlyReserves.checkInvariants();
   }
-}
-
-function idOf(sequence: Sequence): HandoffId {
-  return { requestId: sequence.request.id, epoch: sequence.request.epoch };
 }

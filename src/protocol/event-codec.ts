@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { TokenLogprobs } from "../core/request.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
 import { ERRORS, type ErrorCode } from "./errors.ts";
+import { encodeReport, reportSchema } from "./report-codec.ts";
 import { epochSchema, requestIdSchema, tokenSchema } from "./request-codec.ts";
 import type { TokenEvent, WorkerEvent } from "./worker-rpc.ts";
 
@@ -24,9 +25,10 @@ export class EventCodecError extends Error {
  *
  * Token events are the hot path, so they are one flat array with five elements per token and no keys:
  * `["t", requestId, epoch, index, token, logprobs, requestId, …]`, where `logprobs` is 0 or what
- * {@link encodeLogprobs} returns. Everything else is the event as an object.
+ * {@link encodeLogprobs} returns. Everything else is the event as an object, reports as {@link encodeReport} writes them.
  */
 export function encodeEvent(event: WorkerEvent): string {
+  if (event.kind === "kv" || event.kind === "steps") return JSON.stringify(encodeReport(event));
   if (event.kind !== "tokens") return JSON.stringify(event);
   const flat: unknown[] = ["t"];
   for (const { requestId, epoch, index, sampled } of event.tokens) {
@@ -156,4 +158,5 @@ const eventSchema = z.discriminatedUnion("kind", [
     message: z.string().transform((text) => text.slice(0, MAX_TEXT_LENGTH)),
   }),
   z.strictObject({ kind: z.literal("load"), load: loadSchema }),
+  reportSchema,
 ]);

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { PLACEMENT_POLICY_NAMES } from "../core/router/policies/registry.ts";
 import { SCHEDULING_POLICY_NAMES } from "../core/scheduler/policies/registry.ts";
 import { AddressError, parseAddress } from "./address.ts";
 
@@ -38,6 +39,7 @@ const MAX_STUB_MS = 60_000;
 export const roleSchema = z.enum(["prefill", "decode", "both"]);
 export const engineSchema = z.enum(["llama", "stub"]);
 export const policySchema = z.enum([...SCHEDULING_POLICY_NAMES]);
+export const placementPolicySchema = z.enum([...PLACEMENT_POLICY_NAMES]);
 const logLevelSchema = z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]);
 
 export const modelPathSchema = z.string().min(1).max(4096);
@@ -167,7 +169,9 @@ const timeoutsSchema = z.strictObject({
 });
 
 const placementSchema = z.strictObject({
-  /** Prompts with fewer tokens are prefilled on their decode worker. 0: every prompt is handed over. */
+  /** Who prefills and decodes a request. */
+  policy: placementPolicySchema.default("priced"),
+  /** Prompts with fewer tokens are always prefilled on their decode worker, by `priced` and `load`. */
   localPrefillBelowTokens: z.int().min(0).max(MAX_CONFIG_TOKENS).default(16),
 });
 

@@ -1,6 +1,7 @@
-import { Dispatcher } from "../core/dispatch/dispatcher.ts";
+import { Dispatcher, type DispatcherLimits } from "../core/dispatch/dispatcher.ts";
+import { RecordedDispatcher } from "../core/dispatch/recorded-dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
-import { createLoadPlacement } from "../core/router/placement.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
 import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
@@ -13,6 +14,7 @@ import { type FleetIdentity, RemoteWorker } from "./fleet/remote-worker.ts";
 import { WorkerFleet } from "./fleet/worker-fleet.ts";
 import { createGateway, type Gateway } from "./gateway/gateway.ts";
 import { createRunDirectory, defaultRunDirectory } from "./run-directory.ts";
+import { DispatchRecord } from "./telemetry/dispatch-record.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 
 /** Requests, waiting ones included, that the fleet takes at once. Each API choice is one. */
@@ -60,7 +62,9 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
         : { engine: "llama", modelPath: config.model.path! },
     );
     closers.push(() => tokenizer.close());
-    const fleet = createFleet(config, tokenizer, logger);
+    const record = await beginRecord(config, logger);
+    closers.push(() => record?.close());
+    const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
     const secret = process.env[FLEET_SECRET_ENV] || newFleetSecret();
     const modelName = config.model.name ?? tokenizer.modelName;
@@ -84,7 +88,30 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
   }
 }
 
-function createFleet(config: ServeConfig, tokenizer: Tokenizer, logger: Logger): WorkerFleet {
+function dispatcherLimits(config: ServeConfig): DispatcherLimits {
+  const maxWaitMs = config.timeouts.workerStartMs;
+  return { maxRequests: MAX_REQUESTS, maxWaitMs, maxAttempts: MAX_ATTEMPTS };
+}
+
+function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
+  if (config.record === undefined) return null;
+  const { path, twofoldVersion } = config.record;
+  const header = {
+    twofoldVersion,
+    world: "server" as const,
+    policy: { name: config.placement.policy, options: config.placement },
+    dispatcher: dispatcherLimits(config),
+    blockSizeTokens: config.blockSizeTokens,
+  };
+  return DispatchRecord.begin(path, header, { logger });
+}
+
+function createFleet(
+  config: ServeConfig,
+  tokenizer: Tokenizer,
+  logger: Logger,
+  record: DispatchRecord | null,
+): WorkerFleet {
   const contextTokens = Math.min(config.contextTokens, tokenizer.trainedContextTokens);
   if (contextTokens < config.contextTokens) {
     logger.warn(
@@ -92,13 +119,12 @@ function createFleet(config: ServeConfig, tokenizer: Tokenizer, logger: Logger):
       "context limited to what the model was made for",
     );
   }
-  const { localPrefillBelowTokens } = config.placement;
-  const dispatcher = new Dispatcher({
-    placement: createLoadPlacement({ localPrefillBelowTokens }),
-    maxRequests: MAX_REQUESTS,
-    maxWaitMs: config.timeouts.workerStartMs,
-    maxAttempts: MAX_ATTEMPTS,
-  });
+  const options = {
+    ...dispatcherLimits(config),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
+  };
+  const dispatcher =
+    record === null ? new Dispatcher(options) : new RecordedDispatcher(options, (entry) => record.add(entry));
   return new WorkerFleet({ dispatcher, contextTokens, nowMs: () => performance.now(), logger });
 }
 

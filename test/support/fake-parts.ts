@@ -314,7 +314,7 @@ export const FAKE_PARTS: TwinParts = {
     return fakePerf(2 / (device.denseFlops.bf16 ?? 1) / parallelism.tp);
   },
   network() {
-    return {
+    const network = {
       start: () => 0,
       cancel: () => undefined,
       nextEndMs: Number.POSITIVE_INFINITY,
@@ -322,6 +322,7 @@ export const FAKE_PARTS: TwinParts = {
       latencyMs: () => 0,
       scale: () => undefined,
     };
+    return { network, assumptions: ["latency of every transfer is 0 ms (these parts)"] };
   },
   placement: (section) => createLoadPlacement(section),
   workload(section, seed) {

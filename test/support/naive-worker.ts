@@ -113,7 +113,7 @@ export class NaiveWorker {
       else if (effect.kind === "execute") {
         this.plans.push(effect.plan);
         this.jobs.push(effect);
-      } else if (effect.kind !== "abort-step") this.jobs.push(effect);
+      } else if (effect.kind !== "abort-step" && effect.kind !== "kv-events") this.jobs.push(effect);
     }
   }
 

@@ -3,6 +3,8 @@ import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
+import { CachedChains } from "./cached-chains.ts";
+import type { KvEventLog } from "./kv-event-log.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
 
@@ -21,6 +23,8 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /** Is told which prefixes can be found. Without it nothing is kept or reported. */
+  readonly kvEvents?: KvEventLog | undefined;
 }
 
 /**
@@ -31,6 +35,9 @@ export interface BlockManagerOptions {
  */
 export class BlockManager {
   readonly blockSizeTokens: number;
+  /** What changes in the worker's tiers, this one included; null when nobody wants to know. */
+  readonly kvEvents: KvEventLog | null;
+  readonly #chains: CachedChains | null;
   readonly #pool: BlockPool;
   readonly #slots: SlotTable;
   readonly #modelId: string;
@@ -51,6 +58,9 @@ export class BlockManager {
     this.#pool = new BlockPool(options.numBlocks);
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
+    this.kvEvents = options.kvEvents ?? null;
+    this.#chains =
+      this.kvEvents === null ? null : new CachedChains(options.numBlocks, this.#records, this.kvEvents);
   }
 
   get numBlocks(): number {
@@ -144,6 +154,7 @@ export class BlockManager {
     this.#pool.hash(block, hashes, depth * HASH_WORDS);
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
+    this.#chains?.filed(block, parent);
   }
 
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
@@ -218,6 +229,7 @@ export class BlockManager {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
       this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
     }
+    this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
     this.#pool.unhash(block);
   }
@@ -324,5 +336,7 @@ export class BlockManager {
         `block ${block} is filed without a home`,
       );
     }
+    this.#chains?.checkInvariants(this.#records, (block) => this.#pool.isHashed(block));
+    this.kvEvents?.checkInvariants();
   }
 }

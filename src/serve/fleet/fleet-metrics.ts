@@ -43,6 +43,19 @@ const PER_WORKER: ReadonlyArray<
   [Gauge, "resident_memory_bytes", "Resident memory of the worker process.", (load) => load.rssBytes],
 ];
 
+/** What has come of the workers' caches, which some placement policies listen to. */
+const KV_EVENTS: ReadonlyArray<readonly [name: string, help: string, value: (fleet: WorkerFleet) => number]> =
+  [
+    ["batches", "Batches of KV events taken in.", (fleet) => fleet.kvCounts.numBatches],
+    [
+      "dropped",
+      "Batches of KV events dropped: from workers that have left, or before a snapshot.",
+      (fleet) => fleet.kvCounts.numDropped,
+    ],
+    ["gaps", "Times that a batch of KV events was missing.", (fleet) => fleet.kvCounts.numGaps],
+    ["resyncs", "Snapshots asked for because of that.", (fleet) => fleet.kvCounts.numResyncs],
+  ];
+
 /**
  * Registers what the workers report, read at scrape time. Counters of a worker restart from zero with its process, as Prometheus
  * expects of any process.
@@ -77,6 +90,17 @@ export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): vo
       }
     },
   });
+  for (const [name, help, value] of KV_EVENTS) {
+    new Counter({
+      name: `twofold_router_kv_event_${name}_total`,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(value(fleet));
+      },
+    });
+  }
   new Gauge({
     name: "twofold_fleet_requests",
     help: "Requests in the fleet: all, and those that wait for a worker to be ready.",

@@ -16,7 +16,7 @@ import type { Assignment, WorkerEvent, WorkerHello } from "../../protocol/worker
 import { checkPlaintext } from "../transfer/listen.ts";
 import { SilenceWatch } from "../transfer/silence-watch.ts";
 import { SYSTEM_TIMERS, type Timers } from "../transfer/timers.ts";
-import { WORKER_ID_HEADER } from "../worker/rpc-server.ts";
+import { REPORTS_PATH, WORKER_ID_HEADER } from "../worker/rpc-server.ts";
 import { EventLines } from "./event-lines.ts";
 
 export interface WorkerClientLimits {
@@ -46,6 +46,8 @@ export interface WorkerClientOptions {
   readonly onEvent: (event: WorkerEvent) => void;
   /** Called at most once, and not after `close`: no more events will come. */
   readonly onLost: (reason: string) => void;
+  /** Whether the worker is to report its caches, steps and transfers. Default: not. */
+  readonly reports?: boolean;
   readonly allowPlaintext?: boolean;
   readonly timers?: Timers;
   readonly limits?: Partial<WorkerClientLimits>;
@@ -60,6 +62,8 @@ export interface WorkerClient {
   cancel(requestId: RequestId, epoch: number): Promise<void>;
   /** Asks the worker to take no new requests. Rejects like `submit`. */
   drain(): Promise<void>;
+  /** Asks the worker to tell what its caches hold. Rejects like `submit`. */
+  snapshotKv(): Promise<void>;
   /** Ends the event stream, upon which the worker drops this gateway's requests. Calls under way reject. */
   close(): void;
 }
@@ -140,15 +144,17 @@ class HttpWorkerClient implements WorkerClient {
 
   async cancel(requestId: RequestId, epoch: number): Promise<void> {
     await this.#submits.get(requestId);
-    await this.#call(
-      "POST",
-      `/v1/requests/${encodeURIComponent(requestId)}/cancel`,
-      JSON.stringify({ epoch }),
-    );
+    await this.#call("POST", `/v1/requests/${encodeURIComponent(requestId)}/cancel`, [
+      Buffer.from(JSON.stringify({ epoch })),
+    ]);
   }
 
   async drain(): Promise<void> {
-    await this.#call("POST", "/v1/drain", "{}");
+    await this.#call("POST", "/v1/drain", [Buffer.from("{}")]);
+  }
+
+  async snapshotKv(): Promise<void> {
+    await this.#call("POST", "/v1/kv-snapshot", [Buffer.from("{}")]);
   }
 
   close(): void {
@@ -165,7 +171,7 @@ class HttpWorkerClient implements WorkerClient {
     this.#options.onLost(reason);
   }
 
-  #request(method: string, path: string, agent: Agent | false, body?: string): ClientRequest {
+  #request(method: string, path: string, agent: Agent | false, body?: readonly Buffer[]): ClientRequest {
     return httpRequest({
       ...this.#target,
       agent,
@@ -175,13 +181,16 @@ class HttpWorkerClient implements WorkerClient {
         authorization: `Bearer ${this.#options.token}`,
         ...(body === undefined
           ? {}
-          : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
+          : {
+              "content-type": "application/json",
+              "content-length": body.reduce((sum, part) => sum + part.length, 0),
+            }),
       },
     });
   }
 
   /** Sends a call and resolves with the parsed body of a good answer. */
-  #call(method: string, path: string, body?: string): Promise<unknown> {
+  #call(method: string, path: string, body?: readonly Buffer[]): Promise<unknown> {
     if (!this.#isOpen)
       return Promise.reject(new ServingError("worker_lost", "the connection to the worker is closed"));
     const { promise, resolve, reject } = settleable<unknown>();
@@ -203,13 +212,17 @@ class HttpWorkerClient implements WorkerClient {
         settleCall(response.statusCode ?? 0, text, resolve, reject);
       });
     });
-    request.end(body);
+    // Corked, so that a small body goes out with its headers.
+    request.cork();
+    for (const part of body ?? []) request.write(part);
+    request.end();
     return promise;
   }
 
   #openStream(hello: WorkerHello): Promise<void> {
     const { promise, resolve, reject } = settleable<void>();
-    const request = this.#request("GET", "/v1/events", false);
+    const path = this.#options.reports === true ? REPORTS_PATH : "/v1/events";
+    const request = this.#request("GET", path, false);
     const timer = this.#timers.after(this.#limits.callTimeoutMs, () => {
       request.destroy(new Error("the event stream did not open in time"));
     });

@@ -1,5 +1,6 @@
 import type { HandoffTimeouts } from "../../core/handoff/sender.ts";
 import { BlockManager } from "../../core/kv/block-manager.ts";
+import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
@@ -57,6 +58,8 @@ export function createDriver(
     numSlots: engine.info.numSlots,
     modelId: engine.info.modelId,
     maxCachedBlocks: Math.floor(config.prefixCacheTokens / config.blockSizeTokens),
+    // A worker does not know who will connect and ask.
+    kvEvents: new KvEventLog(),
   });
   const scheduler = new Scheduler(
     {

@@ -2,7 +2,7 @@ import type { RequestId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
 import { assert, InvariantError } from "../../core/util/assert.ts";
 import type { StepRow, TwinObserver } from "../observer.ts";
-import type { WorkloadRequest } from "../workload/workload.ts";
+import { WorkloadError, type WorkloadRequest } from "../workload/workload.ts";
 import type { RequestTrack } from "./twin-request.ts";
 
 /** Steps [from, to) of a row that are over. */
@@ -33,8 +33,15 @@ export class RequestTracks {
   }
 
   begin(track: RequestTrack): void {
-    assert(!this.#byId.has(track.workload.id), "a workload uses a request id twice");
-    this.#byId.set(track.workload.id, track);
+    const { id } = track.workload;
+    // Readers look for this with the line, but not over the whole of a long trace.
+    if (this.#byId.has(id))
+      throw new WorkloadError(
+        "workload",
+        0,
+        `two requests that are under way have the id ${JSON.stringify(id)}`,
+      );
+    this.#byId.set(id, track);
   }
 
   placed(id: RequestId, decision: PlacementDecision): WorkloadRequest {

@@ -55,13 +55,3 @@ export function gapQuantile(gaps: ReadonlyMap<number, number>, share: number): n
   }
   return 0;
 }
-
-/** The value below which a share of the values lies, between neighbours in a straight line (the usual rule of numpy and pandas). */
-export function quantileOf(values: readonly number[], share: number): number {
-  if (values.length === 0) return Number.NaN;
-  const sorted = Float64Array.from(values).sort();
-  const at = (sorted.length - 1) * share;
-  const low = Math.floor(at);
-  const high = Math.min(low + 1, sorted.length - 1);
-  return sorted[low]! + (sorted[high]! - sorted[low]!) * (at - low);
-}

@@ -263,6 +263,25 @@ describe("recorder", () => {
     expect(recorder.poolOf("x")).toBe("(unnamed)");
   });
 
+  test("sends and receives stay apart when neighbours are merged", () => {
+    const recorder = create();
+    const NUM_TRANSFERS = 20_000;
+    for (let i = 0; i < NUM_TRANSFERS; i++) {
+      const [from, to] = i % 2 === 0 ? ["w-0", "x"] : ["x", "w-0"];
+      recorder.transferDone(from!, to!, 10, i, i + 0.9);
+    }
+    const { sendSpans, receiveSpans } = recorder.usages[0]![1];
+    for (const [log, name] of [
+      [sendSpans, "send"],
+      [receiveSpans, "receive"],
+    ] as const) {
+      const { kind, amount, numMerged } = log.data();
+      expect(new Set([...kind].map((code) => SPAN_KINDS[code]))).toEqual(new Set([name]));
+      expect(amount.reduce((a, b) => a + b, 0)).toBe((10 * NUM_TRANSFERS) / 2);
+      expect(Math.max(...numMerged)).toBeGreaterThan(1);
+    }
+  });
+
   test("classes beyond the limit share one group", () => {
     const recorder = create();
     for (let i = 0; i < MAX_GROUPS + 5; i++) {

@@ -17,7 +17,7 @@ export const MAX_TIMELINE_SPANS = 80_000;
 const MAX_LANE_SPANS = 10_000;
 const MIN_LANE_SPANS = 64;
 
-/** Parts of a worker's spans: three for its steps, one for its transfers. */
+/** Parts of a worker's spans: three for its steps, one for its transfers in both directions. */
 const LANE_PARTS = 4;
 
 /** Most kinds of failure that are told apart. */
@@ -114,7 +114,8 @@ export class Recorder implements TwinObserver {
     );
     this.#workers = new Map(options.workers.map((worker) => [worker.id, worker]));
     const share = Math.floor(MAX_TIMELINE_SPANS / LANE_PARTS / Math.max(options.workers.length, 1));
-    this.#maxLaneSpans = Math.min(Math.max(share, MIN_LANE_SPANS), MAX_LANE_SPANS);
+    // Even: half of it is for each direction.
+    this.#maxLaneSpans = 2 * Math.floor(Math.min(Math.max(share, MIN_LANE_SPANS), MAX_LANE_SPANS) / 2);
     this.tallies = options.slos.flatMap((slo) => (slo.kind === "requests" ? [new SloTally(slo)] : []));
     this.good = this.tallies.map(() => new TimeSeries());
     for (const { id } of options.workers) this.#laneOf(id);
@@ -175,12 +176,12 @@ export class Recorder implements TwinObserver {
     sender.sending.add(startMs, endMs);
     sender.active.add(startMs, endMs);
     sender.sentBytes += bytes;
-    sender.transferSpans.add(startMs, endMs, "send", bytes);
+    sender.sendSpans.add(startMs, endMs, "send", bytes);
     const { usage: receiver } = this.#laneOf(to);
     receiver.receiving.add(startMs, endMs);
     receiver.active.add(startMs, endMs);
     receiver.receivedBytes += bytes;
-    receiver.transferSpans.add(startMs, endMs, "receive", bytes);
+    receiver.receiveSpans.add(startMs, endMs, "receive", bytes);
     series.sentBytes.add(startMs, endMs, bytes);
   }
 

@@ -1,4 +1,7 @@
-/** What a worker was doing in a span of its timeline. `mixed`: prefill and decode in one step, or steps of both merged. */
+/**
+ * What a worker was doing in a span of its timeline. `mixed`: prefill and decode in one step, or neighbours of different kinds merged,
+ * which may hold a short time down. Sends and receives have logs of their own, and never mix.
+ */
 export const SPAN_KINDS = ["prefill", "decode", "mixed", "send", "receive", "down"] as const;
 
 export type SpanKind = (typeof SPAN_KINDS)[number];

@@ -48,7 +48,8 @@ export class WorkerUsage {
   #downSinceMs = 0;
   #hasReported = false;
   readonly stepSpans: SpanLog;
-  readonly transferSpans: SpanLog;
+  readonly sendSpans: SpanLog;
+  readonly receiveSpans: SpanLog;
   usedBlocks = 0;
   cachedBlocks = 0;
   peakUsedBlocks = 0;
@@ -58,7 +59,9 @@ export class WorkerUsage {
 
   constructor(maxStepSpans: number, maxTransferSpans: number) {
     this.stepSpans = new SpanLog(maxStepSpans);
-    this.transferSpans = new SpanLog(maxTransferSpans);
+    // Apart: merged neighbours of both directions would be neither.
+    this.sendSpans = new SpanLog(maxTransferSpans / 2);
+    this.receiveSpans = new SpanLog(maxTransferSpans / 2);
   }
 
   /** Takes in steps that the worker has run, and returns their kind. */

@@ -1,6 +1,6 @@
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { WorkerRole } from "../../core/request.ts";
-import { createLoadPlacement } from "../../core/router/placement.ts";
+import { createPlacementPolicy } from "../../core/router/policies/registry.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import type { ServeConfig } from "../../protocol/fleet-file.ts";
 import { networkSchema } from "../../protocol/network-schema.ts";
@@ -54,7 +54,7 @@ export function replayRun(
       groups: [],
       workers: workers.map(({ id }) => ({ name: id, group: "workers", numDevices: 1 })),
     }).network,
-    placement: createLoadPlacement(config.placement),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
     faults: [],
     maxRequests: MAX_REQUESTS,
     outputBound: "true",
