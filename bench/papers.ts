@@ -3,11 +3,11 @@
  * the repository; what is not there is skipped and said so. `--only NAME` runs one of splitwise, ratios, distserve, orca, sarathi.
  */
 import { existsSync } from "node:fs";
+import { interpolatedQuantile } from "../src/core/util/quantiles.ts";
 import { highestRate } from "../src/twin/paper/capacity.ts";
 import { DistserveData } from "../src/twin/paper/distserve-data.ts";
 import { distserveExample, distserveFigure1 } from "../src/twin/paper/distserve-experiments.ts";
 import { fitOrcaFixedMs, orcaFigure10 } from "../src/twin/paper/orca-experiments.ts";
-import { quantileOf } from "../src/twin/paper/outcomes.ts";
 import {
   readLengths,
   sarathiCapacity,
@@ -104,8 +104,8 @@ function splitwiseRows(): void {
     rows: golden.length,
     percentiles: errors.length,
     percentilesWithin5Pct: numWithin,
-    medianErrorPct: 100 * quantileOf(errors, 0.5),
-    p99ErrorPct: 100 * quantileOf(errors, 0.99),
+    medianErrorPct: 100 * interpolatedQuantile(errors, 0.5),
+    p99ErrorPct: 100 * interpolatedQuantile(errors, 0.99),
     worstErrorPct: 100 * Math.max(...errors),
     misses,
   };
@@ -139,7 +139,7 @@ function distserve(): void {
   const examples = Array.from({ length: EXAMPLE_SEEDS }, (_, seed) =>
     distserveExample(own, { seed, count: 300 }),
   );
-  const example = quantileOf(examples, 0.5);
+  const example = interpolatedQuantile(examples, 0.5);
   claims.push({ claim: "DistServe: OPT-13B example, req/s per GPU", paper: 1.56, twin: example });
   const goals = { ttftMs: 200, tpotMs: 40 };
   const figure1 = distserveFigure1({ together: vllm, apart: vllm }, { seed: 1, count: 1000, goals });

@@ -4,7 +4,6 @@ import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { parseScenarioFile, type ScenarioFile } from "../protocol/scenario-file.ts";
 import type { SimulationResult } from "../protocol/simulation-schema.ts";
-import { scenarioAssumptions } from "../twin/assumptions.ts";
 import type { TwinParts } from "../twin/parts.ts";
 import { PRODUCTION_PARTS, partsWithTables } from "../twin/production-parts.ts";
 import { type FleetRuns, makeSimulationResult } from "../twin/report/result.ts";
@@ -97,10 +96,7 @@ async function simulate(options: SimulateOptions, io: CliIo, world: SimulateWorl
   const result = makeSimulationResult(runs, {
     twofoldVersion: packageVersion(),
     scenario: describeScenario(file, options),
-    assumptions: [
-      ...scenarioAssumptions(file.values),
-      ...distinct(fleets.flatMap((fleet) => simulation.plan(fleet).assumptions)),
-    ],
+    assumptions: simulation.assumptions(fleets),
     isInterrupted,
   });
   const details = outcomes.flatMap((outcome, index) =>
@@ -170,11 +166,4 @@ function describeScenario(
     overrides: [...options.overrides],
     seeds: [...seeds],
   };
-}
-
-/** Fleets that share a part state its assumptions once. */
-function distinct<T extends { readonly subject: string; readonly statement: string }>(
-  entries: readonly T[],
-): T[] {
-  return [...new Map(entries.map((entry) => [`${entry.subject}\n${entry.statement}`, entry])).values()];
 }

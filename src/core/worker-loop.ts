@@ -91,16 +91,15 @@ export class WorkerLoop {
   /** What is to be done since the last call, in order. */
   takeEffects(): WorkerEffect[] {
     const effects = this.#effects;
+    const events = this.#events;
     this.#effects = [];
-    if (this.#events.length > 0) {
-      // First of all: nobody should wait for a token until the next step has begun.
-      effects.unshift({ kind: "emit", events: this.#events });
-      this.#events = [];
-    }
     if (this.#blocks.kvEvents !== null) {
       for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
     }
-    return effects;
+    if (events.length === 0) return effects;
+    this.#events = [];
+    // First of all: nobody should wait for a token until the next step has begun.
+    return [{ kind: "emit", events }, ...effects];
   }
 
   /** Takes a request over. An earlier epoch of the same request is given up. */
@@ -156,7 +155,8 @@ export class WorkerLoop {
     this.#scheduler.repeat(plan, tokens);
     for (const { sequence } of plan.chunks) {
       const index = sequence.numOutputTokens - tokens.length;
-      this.#events.push({ kind: "run", ...idOf(sequence), index, tokens });
+      const { id: requestId, epoch } = sequence.request;
+      this.#events.push({ kind: "run", requestId, epoch, index, tokens });
     }
   }
 

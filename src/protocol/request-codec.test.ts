@@ -1,16 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { GREEDY, type Request } from "../core/request.ts";
+import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import { ServingError } from "./errors.ts";
 import {
   decodeSubmission,
   encodeSubmission,
   MAX_REQUEST_TOKENS,
   MAX_SUBMISSION_BYTES,
+  MAX_SUBMITTED_HASHES,
 } from "./request-codec.ts";
 import type { Assignment } from "./worker-rpc.ts";
 
-const REQUEST: Request = {
+const REQUEST = {
   id: "req-1",
   epoch: 0,
   promptTokens: Int32Array.of(1, 2, 3),
@@ -21,36 +23,48 @@ const REQUEST: Request = {
   sampling: GREEDY,
   cacheSalt: "tenant",
   priority: 0,
-};
+} satisfies Request;
 const LOCAL: Assignment = { kind: "local" };
+const REQUIRED = Object.keys(REQUEST) as Array<keyof typeof REQUEST>;
+
+const parsed = (request: Request) =>
+  JSON.parse(Buffer.concat(encodeSubmission(request, LOCAL)).toString()) as unknown;
 
 const tokens = (constraints: { minLength?: number; maxLength?: number }) =>
   fc.array(fc.nat(2 ** 31 - 1), constraints).map((values) => Int32Array.from(values));
 const number = (min: number, max: number) => fc.double({ min, max, noNaN: true }).map((value) => value + 0);
 
-const requestArbitrary: fc.Arbitrary<Request> = fc.record({
-  id: fc.stringMatching(/^[A-Za-z0-9._:-]{1,128}$/),
-  epoch: fc.nat(2 ** 32 - 1),
-  promptTokens: tokens({ minLength: 1, maxLength: 100 }),
-  resumedTokens: tokens({ maxLength: 20 }),
-  maxOutputTokens: fc.integer({ min: 21, max: MAX_REQUEST_TOKENS }),
-  minOutputTokens: fc.nat(MAX_REQUEST_TOKENS),
-  ignoreEndOfGeneration: fc.boolean(),
-  sampling: fc.record({
-    temperature: number(0, 2),
-    topK: fc.nat(1000),
-    topP: number(Number.MIN_VALUE, 1),
-    minP: number(0, 1),
-    frequencyPenalty: number(-2, 2),
-    presencePenalty: number(-2, 2),
-    repetitionPenalty: number(0.01, 10),
-    seed: fc.oneof(fc.integer(), fc.nat(2 ** 32 - 1)),
-    logitBias: fc.array(fc.tuple(fc.nat(100_000), number(-100, 100)), { maxLength: 30 }),
-    topLogprobs: fc.option(fc.nat(20)),
-  }),
-  cacheSalt: fc.string({ maxLength: 64 }),
-  priority: number(-1e9, 1e9),
-});
+const hashes = fc
+  .array(fc.tuple(fc.integer(), fc.integer(), fc.integer(), fc.integer()), { maxLength: 20 })
+  .map((values) => Int32Array.from(values.flat(), (value) => value | 0));
+
+const requestArbitrary: fc.Arbitrary<Request> = fc.record(
+  {
+    id: fc.stringMatching(/^[A-Za-z0-9._:-]{1,128}$/),
+    epoch: fc.nat(2 ** 32 - 1),
+    promptTokens: tokens({ minLength: 1, maxLength: 100 }),
+    resumedTokens: tokens({ maxLength: 20 }),
+    maxOutputTokens: fc.integer({ min: 21, max: MAX_REQUEST_TOKENS }),
+    minOutputTokens: fc.nat(MAX_REQUEST_TOKENS),
+    ignoreEndOfGeneration: fc.boolean(),
+    sampling: fc.record({
+      temperature: number(0, 2),
+      topK: fc.nat(1000),
+      topP: number(Number.MIN_VALUE, 1),
+      minP: number(0, 1),
+      frequencyPenalty: number(-2, 2),
+      presencePenalty: number(-2, 2),
+      repetitionPenalty: number(0.01, 10),
+      seed: fc.oneof(fc.integer(), fc.nat(2 ** 32 - 1)),
+      logitBias: fc.array(fc.tuple(fc.nat(100_000), number(-100, 100)), { maxLength: 30 }),
+      topLogprobs: fc.option(fc.nat(20)),
+    }),
+    cacheSalt: fc.string({ maxLength: 64 }),
+    priority: number(-1e9, 1e9),
+    knownBlockHashes: hashes,
+  },
+  { requiredKeys: REQUIRED },
+);
 
 const assignmentArbitrary: fc.Arbitrary<Assignment> = fc.constantFrom<Assignment>(
   LOCAL,
@@ -60,7 +74,7 @@ const assignmentArbitrary: fc.Arbitrary<Assignment> = fc.constantFrom<Assignment
 
 /** The submission as JSON with one field of the request replaced. */
 function withField(path: string, value: unknown): unknown {
-  const json = JSON.parse(encodeSubmission(REQUEST, LOCAL)) as Record<string, unknown>;
+  const json = parsed(REQUEST) as Record<string, unknown>;
   const keys = path.split(".");
   const last = keys.pop()!;
   let target = json;
@@ -75,7 +89,9 @@ describe("submissions", () => {
   it("give back any request and assignment", () => {
     fc.assert(
       fc.property(requestArbitrary, assignmentArbitrary, (request, assignment) => {
-        expect(decodeSubmission(JSON.parse(encodeSubmission(request, assignment)))).toEqual({
+        expect(
+          decodeSubmission(JSON.parse(Buffer.concat(encodeSubmission(request, assignment)).toString())),
+        ).toEqual({
           request,
           assignment,
         });
@@ -85,15 +101,29 @@ describe("submissions", () => {
 
   it("carry a view into a larger array without its surroundings", () => {
     const request = { ...REQUEST, promptTokens: Int32Array.of(9, 1, 2, 9).subarray(1, 3) };
-    const decoded = decodeSubmission(JSON.parse(encodeSubmission(request, LOCAL)));
+    const decoded = decodeSubmission(parsed(request));
     expect(decoded.request.promptTokens).toEqual(Int32Array.of(1, 2));
   });
 
   it("of the longest prompt and resumed output fit the body limit", () => {
     const most = new Int32Array(MAX_REQUEST_TOKENS);
-    const longest = encodeSubmission({ ...REQUEST, promptTokens: most, resumedTokens: most }, LOCAL);
+    const knownBlockHashes = new Int32Array((MAX_SUBMITTED_HASHES + 1) * HASH_WORDS);
+    const longest = Buffer.concat(
+      encodeSubmission(
+        {
+          ...REQUEST,
+          promptTokens: most,
+          resumedTokens: most.subarray(1),
+          maxOutputTokens: most.length,
+          knownBlockHashes,
+        },
+        LOCAL,
+      ),
+    );
+    const decoded = decodeSubmission(JSON.parse(longest.toString()));
+    expect(decoded.request.knownBlockHashes).toHaveLength(MAX_SUBMITTED_HASHES * HASH_WORDS);
     expect(longest.length).toBeLessThan(MAX_SUBMISSION_BYTES);
-    const json = JSON.parse(encodeSubmission({ ...REQUEST, promptTokens: most }, LOCAL)) as unknown;
+    const json = parsed({ ...REQUEST, promptTokens: most }) as unknown;
     expect(decodeSubmission(json).request.promptTokens).toHaveLength(MAX_REQUEST_TOKENS);
   });
 
@@ -111,6 +141,10 @@ describe("submissions", () => {
     ["request.promptTokens", base64(-1)],
     ["request.promptTokens", [1, 2]],
     ["request.promptTokens", Buffer.alloc((MAX_REQUEST_TOKENS + 1) * 4).toString("base64")],
+    ["request.knownBlockHashes", base64(1, 2, 3)],
+    ["request.knownBlockHashes", base64(1, 2, 3, 4).slice(1)],
+    ["request.knownBlockHashes", null],
+    ["request.knownBlockHashes", Buffer.alloc((MAX_SUBMITTED_HASHES + 1) * 16).toString("base64")],
     ["request.maxOutputTokens", 0],
     ["request.maxOutputTokens", MAX_REQUEST_TOKENS + 1],
     ["request.ignoreEndOfGeneration", 1],
@@ -151,6 +185,6 @@ describe("submissions", () => {
 
   it("with nothing left to generate are refused", () => {
     const request = { ...REQUEST, resumedTokens: Int32Array.of(1, 2), maxOutputTokens: 2 };
-    expect(() => decodeSubmission(JSON.parse(encodeSubmission(request, LOCAL)))).toThrow("nothing is left");
+    expect(() => decodeSubmission(parsed(request))).toThrow("nothing is left");
   });
 });

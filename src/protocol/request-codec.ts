@@ -1,6 +1,7 @@
 import { endianness } from "node:os";
 import { z } from "zod";
 import type { Request } from "../core/request.ts";
+import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import { assert } from "../core/util/assert.ts";
 import { ServingError } from "./errors.ts";
 import type { Assignment } from "./worker-rpc.ts";
@@ -14,8 +15,11 @@ export const MAX_REQUEST_TOKENS = 1024 * 1024;
 /** Most entries of a logit bias (research on OpenAI-compatible servers: 300 to 1024; we take the larger). */
 export const MAX_LOGIT_BIAS_ENTRIES = 1024;
 
-/** Most bytes of a submission's JSON: two full token arrays in base64 and room for the rest. */
-export const MAX_SUBMISSION_BYTES = 12 * 1024 * 1024;
+/** Most block hashes that a submission carries; of a longer chain the beginning goes, and the worker hashes the rest. */
+export const MAX_SUBMITTED_HASHES = 128 * 1024;
+
+/** Most bytes of a submission's JSON: two full token arrays and the hashes in base64, and room for the rest. */
+export const MAX_SUBMISSION_BYTES = 16 * 1024 * 1024;
 
 const MAX_CACHE_SALT_LENGTH = 256;
 const MAX_ADDRESS_LENGTH = 512;
@@ -38,16 +42,27 @@ export interface Submission {
   readonly assignment: Assignment;
 }
 
-/** The JSON text of a submission. Token arrays are base64 of little-endian 32-bit integers. */
-export function encodeSubmission(request: Request, assignment: Assignment): string {
-  return JSON.stringify({
-    request: {
-      ...request,
-      promptTokens: encodeTokens(request.promptTokens),
-      resumedTokens: encodeTokens(request.resumedTokens),
-    },
-    assignment,
-  });
+/**
+ * The JSON of a submission, in UTF-8, in parts that follow each other. Arrays are base64 of little-endian 32-bit integers. They are
+ * most of it, so they are neither searched for characters to escape nor copied.
+ */
+export function encodeSubmission(request: Request, assignment: Assignment): Buffer[] {
+  const { promptTokens, resumedTokens, knownBlockHashes, numKnownPromptBlocks: _, ...rest } = request;
+  const parts = [
+    Buffer.from('{"request":{"promptTokens":"'),
+    base64Of(promptTokens),
+    Buffer.from('","resumedTokens":"'),
+    base64Of(resumedTokens),
+  ];
+  if (knownBlockHashes !== undefined)
+    parts.push(Buffer.from('","knownBlockHashes":"'), base64Of(mostHashes(knownBlockHashes)));
+  parts.push(Buffer.from(`",${JSON.stringify(rest).slice(1)},"assignment":${JSON.stringify(assignment)}}`));
+  return parts;
+}
+
+function mostHashes(hashes: Int32Array): Int32Array {
+  const maxWords = MAX_SUBMITTED_HASHES * HASH_WORDS;
+  return hashes.length > maxWords ? hashes.subarray(0, maxWords) : hashes;
 }
 
 /**
@@ -64,27 +79,42 @@ export function decodeSubmission(value: unknown): Submission {
   });
 }
 
-function encodeTokens(tokens: Int32Array): string {
-  assert(endianness() === "LE", "token arrays are sent as they lie in memory, which must be little-endian");
-  return Buffer.from(tokens.buffer, tokens.byteOffset, tokens.byteLength).toString("base64");
+/** Both legs of a request carry the same arrays. */
+const encodings = new WeakMap<Int32Array, Buffer>();
+
+function base64Of(words: Int32Array): Buffer {
+  assert(endianness() === "LE", "arrays are sent as they lie in memory, which must be little-endian");
+  let encoded = encodings.get(words);
+  if (encoded === undefined) {
+    const text = Buffer.from(words.buffer, words.byteOffset, words.byteLength).toString("base64");
+    encoded = Buffer.from(text, "latin1");
+    encodings.set(words, encoded);
+  }
+  return encoded;
 }
 
-/** Base64 of at most `MAX_REQUEST_TOKENS` token ids, none of them negative. */
-const tokensSchema = z
-  .string()
-  .max(Math.ceil((MAX_REQUEST_TOKENS * 4) / 3) * 4, `must hold at most ${MAX_REQUEST_TOKENS} tokens`)
-  .transform((text, context): Int32Array => {
-    const bytes = Buffer.from(text, "base64");
-    const tokens = new Int32Array(bytes.length >>> 2);
-    // The decoder skips what it does not understand, so only text that it writes back unchanged was base64.
-    const isExact = bytes.length % 4 === 0 && bytes.toString("base64") === text;
-    if (!isExact) context.addIssue("must be base64 of 32-bit integers");
-    else if (tokens.length > MAX_REQUEST_TOKENS)
-      context.addIssue(`must hold at most ${MAX_REQUEST_TOKENS} tokens`);
-    else new Uint8Array(tokens.buffer).set(bytes);
-    if (tokens.some((token) => token < 0)) context.addIssue("token ids must not be negative");
-    return tokens;
-  });
+/** Base64 of 32-bit integers, `unit` or a multiple of it, at most `maxUnits` times. */
+function wordsSchema(unit: number, maxUnits: number, what: string) {
+  return z
+    .string()
+    .max(Math.ceil((maxUnits * unit * 4) / 3) * 4, `must hold at most ${maxUnits} ${what}`)
+    .transform((text, context): Int32Array => {
+      const bytes = Buffer.from(text, "base64");
+      const words = new Int32Array(bytes.length >>> 2);
+      // The decoder skips what it does not understand, so only text that it writes back unchanged was base64.
+      const isExact = bytes.length % (4 * unit) === 0 && bytes.toString("base64") === text;
+      if (!isExact) context.addIssue(`must be base64 of ${what}, ${32 * unit} bits each`);
+      else if (words.length > maxUnits * unit) context.addIssue(`must hold at most ${maxUnits} ${what}`);
+      else new Uint8Array(words.buffer).set(bytes);
+      return words;
+    });
+}
+
+/** Token ids, none of them negative. */
+const tokensSchema = wordsSchema(1, MAX_REQUEST_TOKENS, "tokens").refine(
+  (tokens) => !tokens.some((token) => token < 0),
+  "token ids must not be negative",
+);
 
 const samplingSchema = z.strictObject({
   temperature: z.number().min(0).max(100),
@@ -109,6 +139,8 @@ const requestSchema = z
     id: requestIdSchema,
     epoch: epochSchema,
     promptTokens: tokensSchema.refine((tokens) => tokens.length > 0, "must hold at least one token"),
+    /** A worker takes the chain on trust: who can submit can put KV under any name. That it fits the prompt is checked. */
+    knownBlockHashes: wordsSchema(HASH_WORDS, MAX_SUBMITTED_HASHES, "block hashes").optional(),
     resumedTokens: tokensSchema,
     maxOutputTokens: z.number().int().min(1).max(MAX_REQUEST_TOKENS),
     minOutputTokens: z.number().int().min(0).max(MAX_REQUEST_TOKENS),
@@ -120,7 +152,12 @@ const requestSchema = z
   .refine((request) => request.resumedTokens.length < request.maxOutputTokens, {
     path: ["maxOutputTokens"],
     message: "must exceed the number of resumed tokens: nothing is left to generate",
-  });
+  })
+  .transform(
+    ({ knownBlockHashes, ...request }): Request =>
+      // Absent is absent: `undefined` would be another shape of object in the hot path.
+      knownBlockHashes === undefined ? request : { ...request, knownBlockHashes },
+  );
 
 const assignmentSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("local") }),

@@ -20,13 +20,13 @@ import { DEFAULT_HOST_COSTS, type HostCosts, NO_HOST_COSTS } from "../core/perf/
 import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import { Rng } from "../core/util/rng.ts";
 import type { ScenarioFile } from "../protocol/scenario-file.ts";
+import { describeNetworkFigure } from "./assumptions.ts";
 import { runTwin } from "./driver/run-twin.ts";
 import { buildNetwork } from "./network/build-network.ts";
 import { paperPerf } from "./paper/paper-perf.ts";
 import { type PartDevice, PartError, type PerfQuery, type TwinParts } from "./parts.ts";
 import { isProfileDevice, profileDevice, profilePerf } from "./profile-device.ts";
 import { loadKernelTables } from "./tables/kernel-tables.ts";
-import { TableError } from "./tables/parquet-rows.ts";
 import { openWorkload } from "./workload/open-workload.ts";
 
 /** The parts that `twofold simulate` puts scenarios together from: the catalogue, the perf model, the network and the driver. */
@@ -37,26 +37,14 @@ type DeviceTables = ReadonlyMap<string, KernelTables>;
 
 /**
  * Parts that price kernels by the user's measured tables where there are any (`--tables`), for the devices of a scenario. Rejects with
- * `TableError` when the folder has tables of none of them.
+ * `TableError` when the folder has tables of none of them, or some that cannot be used.
  */
 export async function partsWithTables(folder: string, { values }: ScenarioFile): Promise<TwinParts> {
   const pools = Object.values(values.fleets).flatMap((fleet) => fleet.workers);
   const devices = new Set(
     [...pools, ...(values.reference === undefined ? [] : [values.reference])].map(({ device }) => device),
   );
-  const tables = new Map<string, KernelTables>();
-  let firstError: unknown = null;
-  for (const device of devices) {
-    try {
-      tables.set(device, await loadKernelTables(folder, device));
-    } catch (error) {
-      // Tables of some of the devices are enough.
-      if (!(error instanceof TableError)) throw error;
-      firstError ??= error;
-    }
-  }
-  if (tables.size === 0) throw firstError;
-  return partsOf(BUILT_IN_CATALOG, tables);
+  return partsOf(BUILT_IN_CATALOG, await loadKernelTables(folder, devices));
 }
 
 function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
@@ -73,7 +61,8 @@ function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
     network(section, endpoints) {
       const groups = new Map(endpoints.map(({ pool, device }) => [pool, { name: pool, device }]));
       const workers = endpoints.map(({ name, pool, numDevices }) => ({ name, group: pool, numDevices }));
-      return buildNetwork({ network: section, groups: [...groups.values()], workers }).network;
+      const built = buildNetwork({ network: section, groups: [...groups.values()], workers });
+      return { network: built.network, assumptions: built.assumptions.map(describeNetworkFigure) };
     },
     placement: (section, seed) => createPlacementPolicy(section.policy, { ...section, seed }),
     workload: (section, seed, folder) => openWorkload(section, { baseDir: folder, rng: new Rng(seed) }),

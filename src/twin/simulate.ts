@@ -1,5 +1,6 @@
 import { type ScenarioFile, scenarioError } from "../protocol/scenario-file.ts";
-import type { RunResult } from "../protocol/simulation-schema.ts";
+import type { Assumption, RunResult } from "../protocol/simulation-schema.ts";
+import { distinct, networkStatements, scenarioAssumptions } from "./assumptions.ts";
 import { at, type FleetPlan, planFleet, planReference } from "./fleet-plan.ts";
 import type { TwinParts } from "./parts.ts";
 import { Recorder, type RunProgress } from "./record/recorder.ts";
@@ -21,6 +22,8 @@ export class Simulation {
   readonly #parts: TwinParts;
   readonly #folder: string;
   readonly #plans = new Map<string, FleetPlan>();
+  /** By fleet. */
+  readonly #networkAssumptions = new Map<string, readonly string[]>();
   #reference: Reference | null | undefined;
 
   /** `folder` is where relative paths of the scenario start. */
@@ -43,6 +46,15 @@ export class Simulation {
   /** Opens the workload and makes the network, and throws `ConfigError` or `WorkloadError` for what is wrong with them. */
   check(fleet: string): void {
     this.#open(fleet, this.file.seeds[0] ?? 1);
+  }
+
+  /** What the result for these fleets rests on: what the scenario says, then parts, then networks. They have been checked or run. */
+  assumptions(fleets: readonly string[]): Assumption[] {
+    return [
+      ...scenarioAssumptions(this.file.values),
+      ...distinct(fleets.flatMap((fleet) => this.plan(fleet).assumptions)),
+      ...networkStatements(fleets, this.#networkAssumptions),
+    ];
   }
 
   /** Runs a fleet with a seed to its end. */
@@ -77,9 +89,13 @@ export class Simulation {
     const placementPath = section?.placement === undefined ? ["placement"] : ["fleets", fleet, "placement"];
     const placement = section?.placement ?? values.placement;
     const parts = this.#parts;
+    const { network, assumptions } = at(file, networkPath, () =>
+      parts.network(section?.network ?? values.network, plan.endpoints),
+    );
+    this.#networkAssumptions.set(fleet, assumptions);
     const spec: TwinSpec = {
       workers: plan.workers,
-      network: at(file, networkPath, () => parts.network(section?.network ?? values.network, plan.endpoints)),
+      network,
       placement: at(file, placementPath, () => parts.placement(placement, seed)),
       faults: plan.faults,
       maxRequests: values.limits.requestsInFlight,

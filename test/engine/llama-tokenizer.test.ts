@@ -1,9 +1,58 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { writeRandomGguf } from "../../bench/lib/random-gguf.ts";
+import { cutEnds } from "../../src/serve/engine/cut-tokens.ts";
 import { openEngine, openTokenizer } from "../../src/serve/engine/open-engine.ts";
 import type { Tokenizer } from "../../src/serve/engine/tokenizer.ts";
 
 const modelPath = "models/lexicon-3m/lexicon-3m.Q8_0.gguf";
 const PLAIN = { parseSpecial: false, addSpecial: false };
+
+const SPECIAL = { parseSpecial: true, addSpecial: false };
+
+/** Cuts random texts behind a random one of their cut tokens and compares the tokens of both parts with those of the whole. */
+async function expectCutsExact(tokenizer: Tokenizer, numRuns: number): Promise<void> {
+  const cuts = [...tokenizer.cutTokens.keys()];
+  const piece = fc.oneof(
+    fc.constantFrom(...cuts, "<|im_start|>user\n", "<|im_", "end|>", "<", "|>", ">\n"),
+    fc.constantFrom(
+      " ",
+      "  ",
+      "\n",
+      "\n\n",
+      "\t",
+      " \r\n",
+      "don't",
+      " 12345",
+      "Grüße",
+      "日本",
+      "🦊",
+      "\ud83d",
+      "\0",
+    ),
+    fc.constantFrom("x".repeat(3000), " ".repeat(3000)),
+    fc.string(),
+    fc.lorem(),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { maxLength: 30 }), fc.nat(), async (pieces, choice) => {
+      const text = pieces.join("");
+      const ends = cutEnds(text, cuts);
+      const whole = await tokenizer.encode(text, SPECIAL);
+      const ids = new Set(tokenizer.cutTokens.values());
+      expect(whole.filter((token) => ids.has(token))).toHaveLength(ends.length);
+      if (ends.length === 0) return;
+      const end = ends[choice % ends.length]!;
+      const parts = [text.slice(0, end), text.slice(end)];
+      const [head, tail] = await Promise.all(parts.map((part) => tokenizer.encode(part, SPECIAL)));
+      expect([...head!, ...tail!]).toEqual([...whole]);
+    }),
+    { numRuns },
+  );
+}
 
 describe("llama tokenizer", () => {
   let tokenizer: Tokenizer;
@@ -75,6 +124,14 @@ describe("llama tokenizer", () => {
     expect(numTurns).toBeGreaterThan(0);
   });
 
+  it("can cut a text behind an end-of-generation token", async () => {
+    expect([...tokenizer.cutTokens]).toEqual([
+      ["<|endoftext|>", 4093],
+      ["<|im_end|>", 4095],
+    ]);
+    await expectCutsExact(tokenizer, 200);
+  });
+
   it("encodes many texts at once", async () => {
     const texts = Array.from({ length: 200 }, (_, i) =>
       `Question ${i}: what is a tree? `.repeat(1 + (i % 7)),
@@ -104,5 +161,29 @@ describe("llama tokenizer", () => {
     await other.close();
     expect((await pending).length).toBeGreaterThan(0);
     await expect(other.encode("late", PLAIN)).rejects.toMatchObject({ code: "closed" });
+  });
+});
+
+describe("llama tokenizer whose pre-tokenizer cannot take long runs", () => {
+  it("splits them in the same places whatever stands before a cut token", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "twofold-runs-"));
+    const path = join(folder, "model.gguf");
+    const shape = { numLayers: 1, embeddingSize: 32, numHeads: 1, numKvHeads: 1, feedForwardSize: 32 };
+    writeRandomGguf(path, {
+      ...shape,
+      name: "runs",
+      vocabSize: 1024,
+      contextTokens: 64,
+      seed: 1,
+      preTokenizer: "falcon",
+    });
+    const other = await openTokenizer({ engine: "llama", modelPath: path });
+    try {
+      expect(other.cutTokens.size).toBeGreaterThan(0);
+      await expectCutsExact(other, 100);
+    } finally {
+      await other.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 });

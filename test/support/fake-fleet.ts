@@ -2,6 +2,7 @@ import type { FinishReason, Request } from "../../src/core/request.ts";
 import type { SampledToken } from "../../src/core/scheduler/step-plan.ts";
 import { type ErrorCode, ServingError } from "../../src/protocol/errors.ts";
 import type {
+  BlockIdentity,
   Fleet,
   Placement,
   RequestHandle,
@@ -77,6 +78,7 @@ export class FakeRequest implements RequestHandle {
 export class FakeFleet implements Fleet {
   isReady = true;
   contextTokens = 1024;
+  blockIdentity: BlockIdentity | null = null;
   /** When set, `submit` throws it. */
   refusal: ServingError | null = null;
   /** Runs inside `submit`, before it returns: for what a fleet does at once. */

@@ -21,6 +21,10 @@ export class FakeTokenizer implements Tokenizer {
   readonly endOfGenerationTokens: ReadonlySet<number> = new Set([FAKE_EOS, 259]);
   readonly bosText = "<s>";
   readonly eosText = "</s>";
+  readonly cutTokens: ReadonlyMap<string, number> = new Map([
+    ["</s>", FAKE_EOS],
+    ["<|im_end|>", 259],
+  ]);
   readonly chatTemplate: string | null;
   readonly vocabSize: number;
   readonly firstExtra = FIRST_EXTRA;

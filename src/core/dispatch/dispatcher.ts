@@ -7,7 +7,7 @@ import type { ObservedStep, PlacementDecision, PlacementPolicy, WorkerFacts } fr
 import type { SampledToken } from "../scheduler/step-plan.ts";
 import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
-import { type Flight, newFlight, queryOf, takeRun, takeToken } from "./flight.ts";
+import { type Flight, newFlight, queryOf, takeTokens } from "./flight.ts";
 
 export interface DispatcherOptions {
   readonly placement: PlacementPolicy;
@@ -182,14 +182,14 @@ export class Dispatcher {
 
   /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
   workerEvents(worker: WorkerId, events: readonly RequestEvent[], nowMs: number): void {
-    const touched = new Set<Flight>();
+    const touched: Flight[] = []; // Who is in it twice is passed on once: nothing is left then.
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
       const isToken = event.kind === "token" || event.kind === "run";
       if (isToken && worker === flight.decision!.decodeWorker) this.#handedOver(flight);
-      if (event.kind === "token") takeToken(flight, event.index, event.sampled);
-      else if (event.kind === "run") takeRun(flight, event.index, event.tokens);
+      if (event.kind === "token") takeTokens(flight, event.index, [event.sampled]);
+      else if (event.kind === "run") takeTokens(flight, event.index, event.tokens);
       else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
         flight.reportedCachedTokens = event.numTokens;
@@ -199,7 +199,7 @@ export class Dispatcher {
         this.#attemptFailed(flight, failureOf(event.reason), nowMs);
         continue;
       }
-      touched.add(flight);
+      if (touched.at(-1) !== flight) touched.push(flight);
     }
     for (const flight of touched) this.#passOn(flight, nowMs);
   }

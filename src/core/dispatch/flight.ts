@@ -43,31 +43,25 @@ export function newFlight(request: Request, deadlineMs: number): Flight {
   };
 }
 
-/** Takes an output token that a leg reports. Both legs report the first one, so that losing the prefill worker then loses nothing. */
-export function takeToken(flight: Flight, index: number, sampled: SampledToken): void {
-  if (index < flight.numEmitted) return;
-  if (index > flight.numEmitted) {
-    flight.early.set(index, sampled);
-    return;
-  }
-  const fresh = [...flight.fresh, sampled];
-  flight.numEmitted++;
-  for (let next = flight.early.get(flight.numEmitted); next !== undefined; ) {
-    flight.early.delete(flight.numEmitted++);
-    fresh.push(next);
-    next = flight.early.get(flight.numEmitted);
-  }
-  flight.fresh = fresh;
-}
-
-/** The same for output tokens from `index` on. */
-export function takeRun(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
+/** Output tokens from `index` on, as a leg reports them. Takes what is next, puts by what is early, drops what has been passed on. */
+export function takeTokens(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
   if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
     flight.fresh = tokens;
     flight.numEmitted += tokens.length;
     return;
   }
-  for (let i = 0; i < tokens.length; i++) takeToken(flight, index + i, tokens[i]!);
+  const { early } = flight;
+  const fresh = [...flight.fresh];
+  for (const [i, token] of tokens.entries()) {
+    // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
+    if (index + i >= flight.numEmitted) early.set(index + i, token);
+    for (let next = early.get(flight.numEmitted); next !== undefined; ) {
+      early.delete(flight.numEmitted++);
+      fresh.push(next);
+      next = early.get(flight.numEmitted);
+    }
+  }
+  flight.fresh = fresh;
 }
 
 /** What placement is asked for a request: no text, and of the output only the bound. */

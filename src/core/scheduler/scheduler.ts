@@ -3,7 +3,7 @@ import type { FinishReason } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
 import type { KvReservation } from "./policy.ts";
-import { longestRow, repeatStep } from "./repeated-steps.ts";
+import { longestRow, repeatSteps } from "./repeated-steps.ts";
 import type { SchedulerOptions } from "./scheduler-options.ts";
 import { ChunkCollector, type StepResources } from "./step-builder.ts";
 import type { SampledToken, ScheduledChunk, StepPlan, StepResult } from "./step-plan.ts";
@@ -221,10 +221,13 @@ export class Scheduler {
    */
   repeat(plan: StepPlan, tokens: readonly SampledToken[]): void {
     assert(this.#planInFlight === plan, "this is not the step in flight");
-    for (const { token } of tokens) {
-      assert(!this.#options.endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
-      repeatStep(plan.chunks, this.#blocks, token);
+    const { endOfGenerationTokens } = this.#options;
+    for (let i = 0; i < tokens.length; i++) {
+      const { token } = tokens[i]!;
+      if (i > 0 && token === tokens[i - 1]!.token) continue;
+      assert(!endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
     }
+    repeatSteps(plan.chunks, this.#blocks, tokens);
     this.#numSteps += tokens.length;
     this.#numRepeats += tokens.length;
     assert(this.#numRepeats < plan.maxSteps, "a plan is repeated too often");

@@ -12,6 +12,12 @@ export interface Tokenizer {
   readonly bosText: string;
   readonly eosText: string;
   /**
+   * Texts and ids of end-of-generation tokens behind which a text can be cut: with `parseSpecial` and without `addSpecial`, the
+   * tokens of a text are those of the part up to the end of such a token, then those of the rest. The id stands in the tokens exactly
+   * as often as the text in the text. Empty when nothing of the kind is certain.
+   */
+  readonly cutTokens: ReadonlyMap<string, number>;
+  /**
    * Tokens of a text, computed off the event loop.
    * `parseSpecial`: text such as `<|im_end|>` becomes the control token; on for rendered templates, off for user text.
    * `addSpecial`: adds what the model wants at the start of a prompt (a BOS token, for instance).

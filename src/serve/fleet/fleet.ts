@@ -50,6 +50,12 @@ export interface WorkerStatus {
   readonly numSteps: number;
 }
 
+/** What the workers put into every block hash, besides salt and tokens. */
+export interface BlockIdentity {
+  readonly modelId: string;
+  readonly blockSizeTokens: number;
+}
+
 /** The workers behind a gateway, as one thing that completes requests. */
 export interface Fleet {
   /**
@@ -62,4 +68,6 @@ export interface Fleet {
   workers(): readonly WorkerStatus[];
   /** Most tokens (prompt and output) that one request may have. */
   readonly contextTokens: number;
+  /** Known from the first worker that joins, and the same from then on; null before. */
+  readonly blockIdentity: BlockIdentity | null;
 }

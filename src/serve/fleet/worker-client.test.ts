@@ -189,7 +189,7 @@ describe("worker client", () => {
     await server.listen(address());
     await expect(connect({ token: "x".repeat(32) })).rejects.toMatchObject({ code: "unauthorized" });
     service.greeting = { ...makeHello(), protocolVersion: 99 };
-    await expect(connect()).rejects.toThrow("speaks protocol version 99, this process 2");
+    await expect(connect()).rejects.toThrow("speaks protocol version 99, this process 3");
     service.greeting = { ...makeHello(), blockSizeTokens: -1 };
     await expect(connect()).rejects.toMatchObject({
       code: "incompatible",

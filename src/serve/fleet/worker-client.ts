@@ -144,19 +144,17 @@ class HttpWorkerClient implements WorkerClient {
 
   async cancel(requestId: RequestId, epoch: number): Promise<void> {
     await this.#submits.get(requestId);
-    await this.#call(
-      "POST",
-      `/v1/requests/${encodeURIComponent(requestId)}/cancel`,
-      JSON.stringify({ epoch }),
-    );
+    await this.#call("POST", `/v1/requests/${encodeURIComponent(requestId)}/cancel`, [
+      Buffer.from(JSON.stringify({ epoch })),
+    ]);
   }
 
   async drain(): Promise<void> {
-    await this.#call("POST", "/v1/drain", "{}");
+    await this.#call("POST", "/v1/drain", [Buffer.from("{}")]);
   }
 
   async snapshotKv(): Promise<void> {
-    await this.#call("POST", "/v1/kv-snapshot", "{}");
+    await this.#call("POST", "/v1/kv-snapshot", [Buffer.from("{}")]);
   }
 
   close(): void {
@@ -173,7 +171,7 @@ class HttpWorkerClient implements WorkerClient {
     this.#options.onLost(reason);
   }
 
-  #request(method: string, path: string, agent: Agent | false, body?: string): ClientRequest {
+  #request(method: string, path: string, agent: Agent | false, body?: readonly Buffer[]): ClientRequest {
     return httpRequest({
       ...this.#target,
       agent,
@@ -183,13 +181,16 @@ class HttpWorkerClient implements WorkerClient {
         authorization: `Bearer ${this.#options.token}`,
         ...(body === undefined
           ? {}
-          : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
+          : {
+              "content-type": "application/json",
+              "content-length": body.reduce((sum, part) => sum + part.length, 0),
+            }),
       },
     });
   }
 
   /** Sends a call and resolves with the parsed body of a good answer. */
-  #call(method: string, path: string, body?: string): Promise<unknown> {
+  #call(method: string, path: string, body?: readonly Buffer[]): Promise<unknown> {
     if (!this.#isOpen)
       return Promise.reject(new ServingError("worker_lost", "the connection to the worker is closed"));
     const { promise, resolve, reject } = settleable<unknown>();
@@ -211,7 +212,10 @@ class HttpWorkerClient implements WorkerClient {
         settleCall(response.statusCode ?? 0, text, resolve, reject);
       });
     });
-    request.end(body);
+    // Corked, so that a small body goes out with its headers.
+    request.cork();
+    for (const part of body ?? []) request.write(part);
+    request.end();
     return promise;
   }
 

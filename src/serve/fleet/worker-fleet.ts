@@ -5,7 +5,7 @@ import type { RequestEvent, WorkerTask } from "../../core/worker-effects.ts";
 import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
 import type { Assignment, WorkerEvent, WorkerHello, WorkerLoad } from "../../protocol/worker-rpc.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { Fleet, RequestHandle, RequestListener, WorkerStatus } from "./fleet.ts";
+import type { BlockIdentity, Fleet, RequestHandle, RequestListener, WorkerStatus } from "./fleet.ts";
 
 /** What the fleet needs of a connection to one worker. */
 export interface WorkerLink {
@@ -49,6 +49,7 @@ export class WorkerFleet implements Fleet {
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #isClosing = false;
+  #blockIdentity: BlockIdentity | null = null;
   /** Workers that are not members, for the status page: those that start, or have given up. */
   pendingWorkers: () => readonly WorkerStatus[] = () => [];
 
@@ -68,6 +69,10 @@ export class WorkerFleet implements Fleet {
     const roles = new Set<WorkerRole>();
     for (const { hello, draining } of this.#members.values()) if (!draining) roles.add(hello.role);
     return roles.has("both") || roles.has("decode");
+  }
+
+  get blockIdentity(): BlockIdentity | null {
+    return this.#blockIdentity;
   }
 
   /** Whether anything is done with what workers report of their caches, steps and transfers. */
@@ -112,6 +117,7 @@ export class WorkerFleet implements Fleet {
   /** A worker has answered and fits the fleet: requests may go to it. */
   addWorker(hello: WorkerHello, link: WorkerLink, kvAddress: string = hello.kvAddress): void {
     this.#members.set(hello.workerId, { hello, link, kvAddress, load: null, draining: false });
+    this.#blockIdentity ??= { modelId: hello.engine.modelId, blockSizeTokens: hello.blockSizeTokens };
     this.#logger.info({ worker: hello.workerId, role: hello.role, pid: hello.pid }, "worker ready");
     this.#dispatcher.workerReady(
       {

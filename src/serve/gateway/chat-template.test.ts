@@ -3,10 +3,10 @@ import { FakeTokenizer } from "../../../test/support/fake-tokenizer.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import { type Conversation, createChatTemplate } from "./chat-template.ts";
 
-const MAX_CHARS = 10_000;
+const OPTIONS = { maxChars: 10_000, keptBytes: 1 << 20 };
 
 function render(conversation: Conversation, chatTemplate: string | null = null): string {
-  return createChatTemplate(new FakeTokenizer({ chatTemplate }), MAX_CHARS).render(conversation);
+  return createChatTemplate(new FakeTokenizer({ chatTemplate }), OPTIONS).render(conversation, "salt");
 }
 
 function fault(act: () => unknown): ServingError {
@@ -69,12 +69,30 @@ describe("the chat template", () => {
   });
 
   test("a prompt beyond the bound is refused", () => {
-    const error = fault(() => render({ messages: [{ role: "user", content: "x".repeat(MAX_CHARS) }] }));
+    const error = fault(() =>
+      render({ messages: [{ role: "user", content: "x".repeat(OPTIONS.maxChars) }] }),
+    );
     expect(error).toMatchObject({ code: "invalid_value", param: "messages" });
   });
 
+  test("turns of a conversation come out as if each was the first, continued ones too", () => {
+    const template = createChatTemplate(new FakeTokenizer(), OPTIONS);
+    const messages = Array.from({ length: 21 }, (_, i) =>
+      i % 2 === 0 ? { ...USER, content: `question ${i}` } : { ...ASSISTANT, content: `answer ${i}` },
+    );
+    for (let end = 1; end <= messages.length; end++) {
+      const conversation = { messages: messages.slice(0, end) };
+      expect(template.render(conversation, "salt")).toBe(render(conversation));
+      if (end % 2 === 1) continue;
+      const continued = { ...conversation, continue_final_message: true };
+      expect(template.render(continued, "salt")).toBe(render(continued));
+    }
+  });
+
   test("a template that does not compile fails its use, not the server", () => {
-    const template = createChatTemplate(new FakeTokenizer({ chatTemplate: "{% for %}" }), MAX_CHARS);
-    expect(fault(() => template.render({ messages: [USER] }))).toMatchObject({ code: "unsupported_value" });
+    const template = createChatTemplate(new FakeTokenizer({ chatTemplate: "{% for %}" }), OPTIONS);
+    expect(fault(() => template.render({ messages: [USER] }, "salt"))).toMatchObject({
+      code: "unsupported_value",
+    });
   });
 });

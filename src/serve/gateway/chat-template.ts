@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, ChatMessage } from "../../protocol/openai.ts";
+import { StagedRenderer, type TemplateMessage } from "../conversations/staged-renderer.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 
 /** The frame of models that bring no template: https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md */
@@ -18,19 +19,24 @@ export type Conversation = Pick<
 /** A model's chat template, compiled once. */
 export interface ChatTemplate {
   /**
-   * The prompt text of a conversation.
+   * The prompt text of a conversation. Texts of earlier messages are kept for the next turn.
    *
+   * @param scope whose conversations may share what is kept: the tenant's cache salt
    * @throws ServingError `invalid_value` with the template's own words when it refuses the messages, or when the text is too
    *   long; `unsupported_value` when the template itself cannot be used
    */
-  render(conversation: Conversation): string;
+  render(conversation: Conversation, scope: string): string;
 }
 
 /** Compiles the tokenizer's chat template. A template that does not compile is reported when it is first used. */
-export function createChatTemplate(tokenizer: Tokenizer, maxChars: number): ChatTemplate {
-  let template: Template;
+export function createChatTemplate(
+  tokenizer: Tokenizer,
+  options: { readonly maxChars: number; readonly keptBytes: number },
+): ChatTemplate {
+  const { maxChars, keptBytes } = options;
+  let renderer: StagedRenderer;
   try {
-    template = new Template(tokenizer.chatTemplate ?? CHATML);
+    renderer = new StagedRenderer(new Template(tokenizer.chatTemplate ?? CHATML), keptBytes);
   } catch (cause) {
     const message = `The model's chat template cannot be used (${messageOf(cause)}). Use /v1/completions.`;
     return {
@@ -40,8 +46,8 @@ export function createChatTemplate(tokenizer: Tokenizer, maxChars: number): Chat
     };
   }
   return {
-    render(conversation) {
-      const text = renderWith(template, tokenizer, conversation);
+    render(conversation, scope) {
+      const text = renderWith(renderer, tokenizer, conversation, scope);
       if (text.length > maxChars)
         throw new ServingError(
           "invalid_value",
@@ -55,7 +61,12 @@ export function createChatTemplate(tokenizer: Tokenizer, maxChars: number): Chat
   };
 }
 
-function renderWith(template: Template, tokenizer: Tokenizer, conversation: Conversation): string {
+function renderWith(
+  renderer: StagedRenderer,
+  tokenizer: Tokenizer,
+  conversation: Conversation,
+  scope: string,
+): string {
   const messages = conversation.messages.map(toTemplateMessage);
   const isContinued = conversation.continue_final_message === true;
   // Whatever a template puts after the last message's text is cut off again, at a mark that no message can contain.
@@ -64,13 +75,16 @@ function renderWith(template: Template, tokenizer: Tokenizer, conversation: Conv
   if (isContinued && last !== undefined) last.content += mark;
   let text: string;
   try {
-    text = template.render({
-      messages,
+    const rest = {
       tools: conversation.tool_choice === "none" ? null : (conversation.tools ?? null),
       add_generation_prompt: isContinued ? false : (conversation.add_generation_prompt ?? true),
       bos_token: tokenizer.bosText,
       eos_token: tokenizer.eosText,
-    });
+    };
+    // The mark would be kept with the message.
+    text = isContinued
+      ? renderer.renderWhole({ messages, rest })
+      : renderer.render({ messages, rest }, scope);
   } catch (cause) {
     throw new ServingError("invalid_value", `The chat template refused the messages: ${messageOf(cause)}`, {
       param: "messages",
@@ -89,27 +103,21 @@ function renderWith(template: Template, tokenizer: Tokenizer, conversation: Conv
   );
 }
 
-interface TemplateMessage {
-  role: string;
-  content: string;
-  [field: string]: unknown;
-}
+type WritableMessage = { -readonly [Field in keyof TemplateMessage]: TemplateMessage[Field] };
 
 /**
  * Templates know strings, not parts: parts are joined by line breaks, as vLLM does. `developer` is OpenAI's newer name for
  * `system`, which is the one that templates know.
  */
-function toTemplateMessage(message: ChatMessage): TemplateMessage {
+function toTemplateMessage(message: ChatMessage): WritableMessage {
   const { role, content, name, tool_calls, tool_call_id } = message;
   const text =
     typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("\n");
-  return {
-    role: role === "developer" ? "system" : role,
-    content: text,
-    ...(name == null ? {} : { name }),
-    ...(tool_calls == null ? {} : { tool_calls }),
-    ...(tool_call_id == null ? {} : { tool_call_id }),
-  };
+  const plain: WritableMessage = { role: role === "developer" ? "system" : role, content: text };
+  if (name != null) plain.name = name;
+  if (tool_calls != null) plain.tool_calls = tool_calls;
+  if (tool_call_id != null) plain.tool_call_id = tool_call_id;
+  return plain;
 }
 
 function messageOf(error: unknown): string {

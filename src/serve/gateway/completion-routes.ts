@@ -1,7 +1,9 @@
 import type { FastifyInstance } from "fastify";
 import { ServingError } from "../../protocol/errors.ts";
 import { type CompletionBody, chatCompletionBody, completionBody, parseBody } from "../../protocol/openai.ts";
+import type { Prompt } from "../conversations/conversations.ts";
 import { type GatewayContext, servedName } from "./context.ts";
+import { type RequestRecord, recordOf } from "./request-record.ts";
 import { runGeneration } from "./run-generation.ts";
 
 /** `POST /v1/chat/completions` and `POST /v1/completions`. */
@@ -9,9 +11,8 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
   app.post("/v1/chat/completions", async (request, reply) => {
     const body = parseBody(chatCompletionBody, request.body);
     const model = servedName(context, body.model);
-    const text = context.template.render(body);
-    // The template writes the control tokens, the beginning-of-sequence token among them.
-    const prompt = await context.tokenizer.encode(text, { parseSpecial: true, addSpecial: false });
+    const salt = saltOf(recordOf(request));
+    const prompt = await context.conversations.tokenise(salt, context.template.render(body, salt));
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,
@@ -28,7 +29,7 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
     return runGeneration(context, request, reply, {
       kind: "completion",
       model,
-      prompts: await promptTokens(context, body),
+      prompts: await withHashes(context, recordOf(request), await promptTokens(context, body)),
       body,
       maxTokens: body.max_tokens,
       maxTokensParam: "max_tokens",
@@ -46,6 +47,26 @@ function promptTokens(context: GatewayContext, body: CompletionBody): Promise<In
       checkVocabulary(prompt, context.texts.vocabSize, body.prompt.length === 1 ? "prompt" : `prompt[${i}]`);
       return prompt;
     }),
+  );
+}
+
+function saltOf(record: RequestRecord): string {
+  return record.tenant?.cacheSalt ?? "";
+}
+
+/** Adds the block hashes to tokenised prompts, if the fleet has said yet what goes into them. */
+function withHashes(
+  context: GatewayContext,
+  record: RequestRecord,
+  prompts: readonly Int32Array[],
+): Promise<Prompt[]> {
+  const chains = context.chains();
+  const salt = saltOf(record);
+  return Promise.all(
+    prompts.map(async (tokens) => ({
+      tokens,
+      blockHashes: chains === null ? null : await chains.chain(salt, tokens),
+    })),
   );
 }
 

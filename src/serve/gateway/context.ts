@@ -1,6 +1,8 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ServingError } from "../../protocol/errors.ts";
+import type { ChainHasher } from "../conversations/chain-hasher.ts";
+import type { Conversations } from "../conversations/conversations.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -24,6 +26,9 @@ export interface GatewayContext {
   readonly tokenizer: Tokenizer;
   readonly texts: TokenTexts;
   readonly template: ChatTemplate;
+  /** Hashes prompts as the workers do; null until one of them has said how. */
+  readonly chains: () => ChainHasher | null;
+  readonly conversations: Conversations;
   readonly authenticator: Authenticator;
   readonly limits: GatewayLimits;
   readonly metrics: GatewayMetrics;

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { expectError } from "../../../test/support/gateway-errors.ts";
 import { type GatewayUnderTest, makeGateway } from "../../../test/support/gateway-harness.ts";
+import { BlockHasher, HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { ERRORS, type ErrorCode, ServingError } from "../../protocol/errors.ts";
 import { hashApiKey } from "./api-keys.ts";
 
@@ -175,6 +176,30 @@ describe("who may ask", () => {
       expect((await gateway.app.inject({ url })).statusCode).toBe(200);
     const headers = { authorization: "Bearer key-b" };
     expect((await gateway.app.inject({ url: "/v1/models", headers })).statusCode).toBe(200);
+  });
+
+  test("the fleet gets the prompt's block hashes under the tenant's salt, once a worker has joined", async () => {
+    const { gateway, fleet } = await start({ apiKeys });
+    fleet.onSubmit = (request) => queueMicrotask(() => request.place().emit(1).finish("length"));
+    const ask = (key: string) =>
+      gateway.app.inject({
+        method: "POST",
+        url: "/v1/completions",
+        headers: { authorization: `Bearer ${key}` },
+        payload: { prompt: "twenty-one characters", max_tokens: 1 },
+      });
+    expect((await ask("key-a")).statusCode).toBe(200);
+    fleet.blockIdentity = { modelId: "m", blockSizeTokens: 4 };
+    for (const key of ["key-a", "key-b"]) expect((await ask(key)).statusCode).toBe(200);
+    const [before, ...after] = fleet.submitted.map(({ request }) => request);
+    expect(before).not.toHaveProperty("knownBlockHashes");
+    for (const { promptTokens, cacheSalt, knownBlockHashes } of after) {
+      const numBlocks = Math.floor(promptTokens.length / 4);
+      const expected = new Int32Array(numBlocks * HASH_WORDS);
+      new BlockHasher({ ...fleet.blockIdentity, cacheSalt }).hashBlocks(promptTokens, 0, numBlocks, expected);
+      expect(knownBlockHashes).toEqual(expected);
+    }
+    expect(after[0]?.knownBlockHashes).not.toEqual(after[1]?.knownBlockHashes);
   });
 
   test("tenants get different cache salts, whatever a body says", async () => {

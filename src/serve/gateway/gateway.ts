@@ -1,5 +1,7 @@
 import type { AddressInfo, Socket } from "node:net";
 import { type FastifyInstance, fastify } from "fastify";
+import { chainHasherOf } from "../conversations/chain-hasher.ts";
+import { Conversations } from "../conversations/conversations.ts";
 import { createGatewayMetrics, type Registry } from "../telemetry/metrics.ts";
 import { createAuthenticator } from "./api-keys.ts";
 import { createChatTemplate } from "./chat-template.ts";
@@ -73,11 +75,22 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 function createContext(options: GatewayOptions): GatewayContext {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const inFlight = new Set<RequestRecord>();
+  const chains = chainHasherOf(options.fleet);
+  const conversationBytes = options.conversationBytes ?? DEFAULT_CONVERSATION_BYTES;
   return {
     fleet: options.fleet,
     tokenizer: options.tokenizer,
     texts: new TokenTexts(options.tokenizer),
-    template: createChatTemplate(options.tokenizer, limits.promptChars),
+    template: createChatTemplate(options.tokenizer, {
+      maxChars: limits.promptChars,
+      keptBytes: conversationBytes * RENDERED_SHARE,
+    }),
+    chains,
+    conversations: new Conversations({
+      tokenizer: options.tokenizer,
+      chains,
+      maxBytes: conversationBytes * (1 - RENDERED_SHARE),
+    }),
     authenticator: createAuthenticator(options.apiKeys ?? [], options.cacheSecret),
     limits,
     metrics: createGatewayMetrics({
@@ -97,6 +110,10 @@ function createContext(options: GatewayOptions): GatewayContext {
   };
 }
 
+/** A hundred conversations of 100,000 tokens, about. */
+const DEFAULT_CONVERSATION_BYTES = 256 * 1024 * 1024;
+/** Part of it for messages and their rendered texts; the rest is for prompts and their tokens. */
+const RENDERED_SHARE = 0.5;
 /** How often Node looks for connections that take too long to send a request. */
 const CONNECTION_CHECK_MS = 1000;
 /** Longest path parameter, that is, model name. */

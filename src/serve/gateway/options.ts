@@ -67,6 +67,8 @@ export interface GatewayOptions {
   readonly apiKeys?: readonly ApiKey[];
   /** Key from which each tenant's cache salt is derived; at least 16 bytes. */
   readonly cacheSecret: Buffer;
+  /** Memory for texts, tokens and block hashes of earlier prompts; 0 keeps none. Default 256 MiB. */
+  readonly conversationBytes?: number;
   readonly host: string;
   /** 0 takes a free port. */
   readonly port: number;

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Request } from "../../core/request.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, CompletionBody } from "../../protocol/openai.ts";
+import type { Prompt } from "../conversations/conversations.ts";
 import type { Placement } from "../fleet/fleet.ts";
 import type { ChoiceOptions } from "./choice.ts";
 import { Collector } from "./collector.ts";
@@ -18,7 +19,7 @@ import { StreamSession } from "./stream-session.ts";
 export interface GenerationSpec {
   readonly kind: AnswerKind;
   readonly model: string;
-  readonly prompts: readonly Int32Array[];
+  readonly prompts: readonly Prompt[];
   readonly body: ChatCompletionBody | CompletionBody;
   readonly maxTokens: number | undefined;
   readonly maxTokensParam: string;
@@ -51,7 +52,7 @@ export async function runGeneration(
     const generation = new Generation({
       fleet: context.fleet,
       metrics: context.metrics,
-      promptTokens: spec.prompts.map((prompt) => prompt.length),
+      promptTokens: spec.prompts.map(({ tokens }) => tokens.length),
       choices,
       arrivedAtMs: record.arrivedAtMs,
       deadlineMs: context.limits.generationMs,
@@ -144,7 +145,7 @@ function buildChoices(
   const sampling = samplingOf(body, topLogprobs, texts.vocabSize);
   const stop = body.stop === undefined || body.stop.length === 0 ? null : new StopPatterns(body.stop);
   const isSingle = prompts.length * n === 1;
-  return prompts.flatMap((promptTokens, promptIndex) => {
+  return prompts.flatMap(({ tokens: promptTokens, blockHashes }, promptIndex) => {
     const bounds = outputBounds(promptTokens.length, fleet.contextTokens, {
       maxTokens: spec.maxTokens,
       minTokens: body.min_tokens,
@@ -157,6 +158,7 @@ function buildChoices(
         id: isSingle ? requestId : `${requestId}-${index}`,
         epoch: 0,
         promptTokens,
+        ...(blockHashes === null ? {} : { knownBlockHashes: blockHashes }),
         resumedTokens: NO_TOKENS,
         ...bounds,
         ignoreEndOfGeneration: body.ignore_eos ?? false,

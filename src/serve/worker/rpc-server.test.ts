@@ -79,7 +79,7 @@ describe("worker RPC", () => {
     await start();
     const request = makeRequest({ id: "r:1" });
     const assignment = { kind: "decode", prefillWorker: "w2" } as const;
-    expect(await post("/v1/requests", encodeSubmission(request, assignment))).toEqual({
+    expect(await post("/v1/requests", Buffer.concat(encodeSubmission(request, assignment)))).toEqual({
       status: 204,
       body: null,
     });
@@ -140,7 +140,7 @@ describe("worker RPC", () => {
 
   it("passes the worker's refusals on, and keeps other failures to itself and the log", async () => {
     await start();
-    const submission = encodeSubmission(makeRequest(), { kind: "local" });
+    const submission = Buffer.concat(encodeSubmission(makeRequest(), { kind: "local" }));
     service.refusal = new ServingError("queue_full", "16 requests wait already", { param: "priority" });
     expect(await post("/v1/requests", submission)).toEqual({
       status: 503,

@@ -4,6 +4,7 @@ import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
+import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
@@ -219,6 +220,12 @@ export class WorkerDriver implements WorkerService {
         }
       }
     }
+    const numHashes = (request.knownBlockHashes?.length ?? 0) / HASH_WORDS;
+    if (numHashes * this.#options.blocks.blockSizeTokens > request.promptTokens.length)
+      throw new ServingError(
+        "invalid_value",
+        `${numHashes} block hashes are more than the prompt has full blocks`,
+      );
     for (const [token] of request.sampling.logitBias) {
       if (token >= vocabSize)
         throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);

@@ -1,3 +1,5 @@
+import type { StepRow } from "../observer.ts";
+
 const bits = new Float64Array(1);
 const words = new Int32Array(bits.buffer);
 
@@ -23,6 +25,16 @@ export class TraceHash {
     bits[0] = value;
     this.addInt(words[0]!);
     this.addInt(words[1]!);
+  }
+
+  /** Takes in when each step of a row ends and what it computes. */
+  addSteps({ load, boundsMs, from, to }: StepRow): void {
+    for (let step = from; step < to; step++) {
+      this.addNumber(boundsMs[step + 1]!);
+      this.addInt(load.numDecodes);
+      this.addNumber(load.decodeContextTokens + (step - from) * load.numDecodes);
+      this.addInt(load.numPrefillTokens);
+    }
   }
 
   addText(text: string): void {

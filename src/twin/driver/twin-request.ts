@@ -10,8 +10,6 @@ export const ANY_TOKEN = 0;
 /** What a run keeps of a request while it is not over. */
 export interface RequestTrack {
   readonly workload: WorkloadRequest;
-  /** Counts requests from 0; names the request in trace hashes. */
-  readonly number: number;
   prefillWorker: WorkerId | null;
   decodeWorker: WorkerId | null;
   numCachedTokens: number;
@@ -61,7 +59,6 @@ export class RequestMaker {
     const isTrue = this.#outputBound === "true";
     const track: RequestTrack = {
       workload,
-      number,
       prefillWorker: null,
       decodeWorker: null,
       numCachedTokens: 0,

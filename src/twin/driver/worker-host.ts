@@ -171,12 +171,20 @@ export class WorkerHost {
   /** Tells the loop of steps of a row that have ended while it goes on. */
   #reportSteps(worker: TwinWorker, count: number): void {
     const { engine } = worker;
-    const from = engine.numReported;
-    this.#observe(worker, from, from + count);
-    this.#tracks.beginSteps(engine, from, from + count);
+    this.#beginSteps(worker, count);
     worker.loop.stepsRepeated(engine.plan!, engine.report(count));
     this.#pump(worker);
     this.#tracks.endSteps();
+  }
+
+  /** Looks at the next `count` steps of the row, which are over. */
+  #beginSteps(worker: TwinWorker, count: number): void {
+    const { id, engine, hash } = worker;
+    engine.look(engine.numReported, engine.numReported + count);
+    hash.addSteps(engine);
+    this.#observer.stepsDone(id, engine);
+    this.#reports?.stepsDone(worker, engine);
+    this.#tracks.beginSteps(engine);
   }
 
   #expectEnd(worker: TwinWorker): void {
@@ -187,11 +195,10 @@ export class WorkerHost {
   #stepEnded(worker: TwinWorker): void {
     const { engine, loop, blocks } = worker;
     const plan = engine.plan!;
-    const last = engine.numSteps - 1;
-    if (last > engine.numReported) this.#reportSteps(worker, last - engine.numReported);
-    this.#observe(worker, last, last + 1);
-    this.#tracks.beginSteps(engine, last, last + 1);
-    // The times of the step are read while its tokens are passed on, so the next one begins afterwards.
+    const count = engine.numSteps - engine.numReported;
+    this.#beginSteps(worker, count);
+    if (count > 1) loop.stepsRepeated(plan, engine.report(count - 1));
+    // The times of the steps are read while its tokens are passed on, so the next one begins afterwards.
     loop.stepDone(plan, engine.finish(), this.#nowMs);
     const effects = loop.takeEffects();
     for (const effect of effects) if (effect.kind === "emit") this.#carryOut(worker, effect);
@@ -208,19 +215,6 @@ export class WorkerHost {
     const { held } = worker;
     worker.held = [];
     for (const { request, task } of held) this.#submitNow(worker, request, task);
-  }
-
-  #observe(worker: TwinWorker, from: number, to: number): void {
-    const { engine, hash } = worker;
-    const { load, time } = engine;
-    engine.walk(from, to, (startMs, endMs) => {
-      hash.addNumber(endMs);
-      hash.addInt(load.numDecodes);
-      hash.addNumber(load.decodeContextTokens);
-      hash.addInt(load.numPrefillTokens);
-      this.#observer.stepDone(worker.id, startMs, endMs, load, time);
-      this.#reports?.stepDone(worker, load, endMs - startMs);
-    });
   }
 
   /** Carries out what the loop wants until it wants nothing more, and reports how many sequences are left waiting. */

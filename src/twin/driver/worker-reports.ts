@@ -4,6 +4,7 @@ import type { StepLoad } from "../../core/perf/step-load.ts";
 import type { WorkerId } from "../../core/request.ts";
 import type { ObservedStep } from "../../core/router/placement.ts";
 import { assertNever } from "../../core/util/assert.ts";
+import type { StepRow } from "../observer.ts";
 import type { EventHeap } from "./event-heap.ts";
 import type { Transfer } from "./kv-transfers.ts";
 import { RANK, type ReportTwinEvent, type TwinEvent, type VirtualClock } from "./twin-events.ts";
@@ -31,7 +32,7 @@ export class WorkerReports {
     this.#heap.push({ kind: "kv-report", atMs, rank: RANK.report, worker: id, batch });
   }
 
-  stepDone({ id, spec }: TwinWorker, load: StepLoad, ms: number): void {
+  stepsDone({ id, spec }: TwinWorker, { load, boundsMs, from, to }: StepRow): void {
     let steps = this.#steps.get(id);
     if (steps === undefined) {
       steps = [];
@@ -39,7 +40,12 @@ export class WorkerReports {
       const atMs = this.#clock.nowMs + STEP_REPORT_MS + spec.perf.host.outputMs;
       this.#heap.push({ kind: "step-report", atMs, rank: RANK.report, worker: id });
     }
-    steps.push(observedStep(load, ms));
+    const first = observedStep(load, boundsMs[from + 1]! - boundsMs[from]!);
+    steps.push(first);
+    for (let step = from + 1; step < to; step++) {
+      const decodeContextTokens = first.decodeContextTokens + (step - from) * load.numDecodes;
+      steps.push({ ...first, decodeContextTokens, ms: boundsMs[step + 1]! - boundsMs[step]! });
+    }
   }
 
   transferDone({ from, to, bytes, pushedMs }: Transfer): void {

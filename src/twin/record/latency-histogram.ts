@@ -17,6 +17,8 @@ const GAMMA = (1 + HISTOGRAM_RELATIVE_ERROR) / (1 - HISTOGRAM_RELATIVE_ERROR);
 const LOG_GAMMA = Math.log(GAMMA);
 const FIRST_BUCKET = Math.ceil(Math.log(MIN_VALUE) / LOG_GAMMA);
 const LAST_BUCKET = Math.ceil(Math.log(MAX_VALUE) / LOG_GAMMA);
+/** Values this close to a bound are placed by their logarithm, whose rounding decides. */
+const BOUND_MARGIN = 1e-9;
 /** Buckets are made in runs of this length around those in use. */
 const GROWTH = 256;
 
@@ -45,6 +47,12 @@ export class LatencyHistogram {
   #buckets = new Float64Array(0);
   #offset = 0;
   #zeros = 0;
+  /** What {@link data} gave last, until another value is added. */
+  #data: HistogramData | null = null;
+  /** The bucket that was filled last, and the values that surely belong to it. */
+  #lastIndex = 0;
+  #lastLow = Number.POSITIVE_INFINITY;
+  #lastHigh = 0;
 
   get count(): number {
     return this.#count;
@@ -61,6 +69,7 @@ export class LatencyHistogram {
       "a histogram takes finite values from 0",
     );
     if (count === 0) return;
+    this.#data = null;
     this.#count += count;
     this.#sum += value * count;
     if (value < this.#min) this.#min = value;
@@ -75,12 +84,18 @@ export class LatencyHistogram {
     if (exact.values.length > MAX_EXACT_VALUES) this.#toBuckets();
   }
 
+  /** Adds the gaps between neighbours of the times from `from` to `to` of a list, `count` times. */
+  addGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.add(timesMs[i + 1]! - timesMs[i]!, count);
+  }
+
   /** Adds all that another one, or its data, has seen. */
   merge(other: HistogramData): void {
     if (other.values.length === 0) return;
     if (!other.isExact && this.#exact !== null) this.#toBuckets();
     const sum = this.#sum + other.sum;
     for (let i = 0; i < other.values.length; i++) this.add(other.values[i]!, other.counts[i]!);
+    this.#data = null;
     this.#sum = sum;
     this.#min = Math.min(this.#min, other.min);
     this.#max = Math.max(this.#max, other.max);
@@ -108,6 +123,11 @@ export class LatencyHistogram {
 
   /** Values (of a bucket, the one that is nearest to all of it) and their counts, ascending. */
   data(): HistogramData {
+    this.#data ??= this.#sorted();
+    return this.#data;
+  }
+
+  #sorted(): HistogramData {
     const { values, counts } = this.#exact === null ? this.#bucketValues() : sorted(this.#exact);
     return { values, counts, isExact: this.isExact, sum: this.#sum, min: this.#min, max: this.#max };
   }
@@ -136,6 +156,11 @@ export class LatencyHistogram {
   }
 
   #fill(value: number, count: number): void {
+    // Neighbouring gaps are nearly equal: most fall into the bucket of the one before.
+    if (value > this.#lastLow && value < this.#lastHigh) {
+      this.#buckets[this.#lastIndex - this.#offset]! += count;
+      return;
+    }
     if (value < MIN_VALUE) {
       this.#zeros += count;
       return;
@@ -143,6 +168,9 @@ export class LatencyHistogram {
     const index = Math.min(Math.max(Math.ceil(Math.log(value) / LOG_GAMMA), FIRST_BUCKET), LAST_BUCKET);
     if (index < this.#offset || index >= this.#offset + this.#buckets.length) this.#reach(index);
     this.#buckets[index - this.#offset]! += count;
+    this.#lastIndex = index;
+    this.#lastLow = GAMMA ** (index - 1) * (1 + BOUND_MARGIN);
+    this.#lastHigh = GAMMA ** index * (1 - BOUND_MARGIN);
   }
 
   #reach(index: number): void {
@@ -172,14 +200,20 @@ export function quantileOf(data: Pick<HistogramData, "values" | "counts">, q: nu
   return data.values[data.values.length - 1]!;
 }
 
-function sorted(entries: { values: readonly number[]; counts: readonly number[] }): {
+function sorted({ values, counts }: { values: readonly number[]; counts: readonly number[] }): {
   values: Float64Array;
   counts: Float64Array;
 } {
-  const order = Array.from(entries.values, (_, index) => index);
-  order.sort((a, b) => entries.values[a]! - entries.values[b]!);
-  return {
-    values: Float64Array.from(order, (index) => entries.values[index]!),
-    counts: Float64Array.from(order, (index) => entries.counts[index]!),
-  };
+  const ascending = Float64Array.from(values).sort();
+  if (counts.every((count) => count === 1)) return { values: ascending, counts: Float64Array.from(counts) };
+  // Equal values become one: their counts are looked up by value.
+  const totals = new Map<number, number>();
+  values.forEach((value, index) => {
+    totals.set(value, (totals.get(value) ?? 0) + counts[index]!);
+  });
+  let length = 0;
+  for (let i = 0; i < ascending.length; i++)
+    if (i === 0 || ascending[i] !== ascending[length - 1]) ascending[length++] = ascending[i]!;
+  const distinct = ascending.slice(0, length);
+  return { values: distinct, counts: distinct.map((value) => totals.get(value)!) };
 }

@@ -11,6 +11,7 @@ const EXPECTED: ReadonlySet<string> = new Set([
   "WorkloadError",
   "CatalogError",
   "TableError",
+  "CsvError",
   "TwinSpecError",
 ]);
 

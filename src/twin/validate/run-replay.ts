@@ -7,7 +7,7 @@ import { networkSchema } from "../../protocol/network-schema.ts";
 import type { RecordedRequest } from "../../protocol/run-record.ts";
 import { runTwin } from "../driver/run-twin.ts";
 import { buildNetwork } from "../network/build-network.ts";
-import type { RequestOutcome, TwinObserver } from "../observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
 import type { TwinSpec, TwinWorkerSpec } from "../twin-spec.ts";
 import { plainRequest } from "../workload/plain-request.ts";
 import { PulledSource } from "../workload/trace-source.ts";
@@ -124,13 +124,17 @@ class ReplayObserver implements TwinObserver {
     this.gaps.push({ ms, count });
   }
 
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
+  }
+
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome): void {
     if (outcome.isCompleted) this.outcomes.set(Number(request.id), outcome);
   }
 
-  stepDone(...[worker, startMs, endMs, , time]: Parameters<TwinObserver["stepDone"]>): void {
-    this.numSteps++;
-    if (time.isExtrapolated) this.numExtrapolated++;
-    this.busyMs.set(worker, (this.busyMs.get(worker) ?? 0) + endMs - startMs);
+  stepsDone(worker: string, { boundsMs, from, to, isExtrapolated }: StepRow): void {
+    this.numSteps += to - from;
+    if (isExtrapolated) this.numExtrapolated += to - from;
+    this.busyMs.set(worker, (this.busyMs.get(worker) ?? 0) + boundsMs[to]! - boundsMs[from]!);
   }
 }

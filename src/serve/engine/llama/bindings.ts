@@ -73,6 +73,7 @@ export interface LlamaApi {
   llama_vocab_eos: NativeFunction<[VocabPointer], number>;
   llama_vocab_get_add_bos: NativeFunction<[VocabPointer], boolean>;
   llama_vocab_get_add_eos: NativeFunction<[VocabPointer], boolean>;
+  llama_vocab_get_attr: NativeFunction<[VocabPointer, token: number], number>;
   llama_vocab_get_text: NativeFunction<[VocabPointer, token: number], string | null>;
   llama_tokenize: NativeFunction<
     [
@@ -206,6 +207,7 @@ export function bindFunctions(llama: LibraryHandle, structs: LlamaStructs): Llam
     llama_vocab_eos: bind("llama_vocab_eos", "int32_t", "void *"),
     llama_vocab_get_add_bos: bind("llama_vocab_get_add_bos", "bool", "void *"),
     llama_vocab_get_add_eos: bind("llama_vocab_get_add_eos", "bool", "void *"),
+    llama_vocab_get_attr: bind("llama_vocab_get_attr", "int32_t", "void *", "int32_t"),
     llama_vocab_get_text: bind("llama_vocab_get_text", "str", "void *", "int32_t"),
     llama_tokenize: bind("llama_tokenize", "int32_t", ...TOKENIZE_ARGS),
     llama_token_to_piece: bind("llama_token_to_piece", "int32_t", ...TOKEN_TO_PIECE_ARGS),

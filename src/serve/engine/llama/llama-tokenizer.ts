@@ -1,4 +1,5 @@
 import { ConcurrencyLimit } from "../concurrency-limit.ts";
+import { cutTokens, type SpecialToken, splitAtCuts } from "../cut-tokens.ts";
 import { checkEncodable } from "../encode-limit.ts";
 import { EngineError } from "../engine.ts";
 import type { Tokenizer } from "../tokenizer.ts";
@@ -26,6 +27,14 @@ const LOOPING_PRE_TOKENIZERS: ReadonlySet<unknown> = new Set([
   "jina-v2-code",
 ]);
 
+/** Vocabularies in which what stands between two special tokens is tokenised by itself. */
+const PIECEWISE_MODELS: ReadonlySet<unknown> = new Set(["gpt2", "llama"]);
+/** `llama_token_attr` of `llama.h`: what makes a token special, and what makes it take white space away. */
+const SPECIAL_ATTRIBUTES = (1 << 0) | (1 << 3) | (1 << 4);
+const STRIPPING_ATTRIBUTES = (1 << 7) | (1 << 8) | (1 << 9);
+/** Texts before and behind a cut token with which it is tried out. */
+const CUT_PROBES = ["", "a", " b ", "\n", "\n\nc", "  1"];
+
 /** Room for special tokens that a model adds around a text. */
 const SPECIAL_TOKENS_ROOM = 16;
 /** Text has seldom more tokens than this share of its bytes; one that does is encoded a second time. */
@@ -39,7 +48,9 @@ export async function openLlamaTokenizer(options: { readonly modelPath: string }
   const library = await loadLibrary();
   const model = await loadModel(library, file, { vocabOnly: true });
   try {
-    return new LlamaTokenizer(library, file, model);
+    const tokenizer = new LlamaTokenizer(library, file, model);
+    await tokenizer.tryCuts();
+    return tokenizer;
   } catch (error) {
     library.api.llama_model_free(model);
     throw error;
@@ -55,6 +66,7 @@ class LlamaTokenizer implements Tokenizer {
   readonly chatTemplate: string | null;
   readonly bosText: string;
   readonly eosText: string;
+  cutTokens: ReadonlyMap<string, number> = new Map();
   readonly #library: LlamaLibrary;
   readonly #model: ModelPointer;
   readonly #vocab: VocabPointer;
@@ -85,6 +97,40 @@ class LlamaTokenizer implements Tokenizer {
     const isByteLevel = file.metadata.get("tokenizer.ggml.model") === "gpt2";
     this.#mayRecurse = isByteLevel && !LOOPING_PRE_TOKENIZERS.has(file.metadata.get("tokenizer.ggml.pre"));
     this.#pieces = readPieces(library, this.#vocab, this.vocabSize);
+    if (PIECEWISE_MODELS.has(file.metadata.get("tokenizer.ggml.model")))
+      this.cutTokens = new Map(
+        cutTokens(this.#specialTokens(), this.endOfGenerationTokens).map(({ text, id }) => [text, id]),
+      );
+  }
+
+  /** Keeps those cut tokens that hold what they promise when they are tried. */
+  async tryCuts(): Promise<void> {
+    const options = { parseSpecial: true, addSpecial: false };
+    const proven = new Map<string, number>();
+    for (const [text, id] of this.cutTokens) {
+      let holds = true;
+      for (const [i, before] of CUT_PROBES.entries()) {
+        const behind = CUT_PROBES[(i * 5 + 2) % CUT_PROBES.length]!;
+        const parts = [`${before}${text}`, `${behind}${text}`];
+        const whole = await this.encode(parts.join(""), options);
+        const [first, second] = await Promise.all(parts.map((part) => this.encode(part, options)));
+        holds &&= first!.at(-1) === id && [...first!, ...second!].join() === whole.join();
+      }
+      if (holds) proven.set(text, id);
+    }
+    this.cutTokens = proven;
+  }
+
+  #specialTokens(): SpecialToken[] {
+    const { api } = this.#library;
+    const specials: SpecialToken[] = [];
+    for (let id = 0; id < this.vocabSize; id++) {
+      const attributes = api.llama_vocab_get_attr(this.#vocab, id);
+      if ((attributes & SPECIAL_ATTRIBUTES) === 0) continue;
+      const isStripping = (attributes & STRIPPING_ATTRIBUTES) !== 0;
+      specials.push({ id, text: this.#textOf(id), isStripping });
+    }
+    return specials;
   }
 
   async encode(text: string, options: { parseSpecial: boolean; addSpecial: boolean }): Promise<Int32Array> {
@@ -105,7 +151,7 @@ class LlamaTokenizer implements Tokenizer {
   }
 
   async #encode(text: string, options: { parseSpecial: boolean; addSpecial: boolean }): Promise<Int32Array> {
-    const pieces = this.#mayRecurse ? splitLongRuns(text, MAX_RUN_CHARS) : [text];
+    const pieces = this.#mayRecurse ? this.#splitLongRuns(text, options.parseSpecial) : [text];
     if (pieces.length === 1) return this.#encodePiece(text, options);
     // A byte-level vocabulary adds nothing but these two, so they can be added around the pieces.
     const { api } = this.#library;
@@ -118,6 +164,14 @@ class LlamaTokenizer implements Tokenizer {
     }
     if (isEosAdded) parts.push([api.llama_vocab_eos(this.#vocab)]);
     return Int32Array.from(parts.flat());
+  }
+
+  /** Runs end at cut tokens, so that a text is cut in the same places whatever stands before such a token. */
+  #splitLongRuns(text: string, parseSpecial: boolean): string[] {
+    const pieces = splitLongRuns(text, MAX_RUN_CHARS);
+    if (pieces.length === 1 || !parseSpecial || this.cutTokens.size === 0) return pieces;
+    const parts = splitAtCuts(text, [...this.cutTokens.keys()]);
+    return parts.flatMap((part) => splitLongRuns(part, MAX_RUN_CHARS));
   }
 
   async #encodePiece(

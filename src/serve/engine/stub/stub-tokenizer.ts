@@ -73,6 +73,10 @@ export class StubTokenizer implements Tokenizer {
   readonly chatTemplate = CHAT_TEMPLATE;
   readonly bosText = "";
   readonly eosText = "<|im_end|>";
+  /** No word has a character of theirs, so the longest match begins anew behind each. */
+  readonly cutTokens: ReadonlyMap<string, number> = new Map(
+    CONTROL_TOKENS.filter(([, token]) => STUB_END_OF_GENERATION.includes(token)),
+  );
   readonly #trie: TokenTrie;
   #isClosed = false;
 

@@ -1,0 +1,104 @@
+import { cutEnds } from "../engine/cut-tokens.ts";
+import type { Tokenizer } from "../engine/tokenizer.ts";
+import type { ChainHasher } from "./chain-hasher.ts";
+import { PromptTree } from "./prompt-tree.ts";
+import { makeRoom } from "./recency-tree.ts";
+
+/** One tokenised prompt. */
+export interface Prompt {
+  readonly tokens: Int32Array;
+  /** Chained hashes of its full blocks; null as long as no worker has said what goes into them. */
+  readonly blockHashes: Int32Array | null;
+}
+
+/** A rendered prompt's control tokens are in its text, that of its beginning among them. */
+const RENDERED = { parseSpecial: true, addSpecial: false };
+
+export interface ConversationsOptions {
+  readonly tokenizer: Tokenizer;
+  /** Hashes prompts; null until the fleet has said how. */
+  readonly chains: () => ChainHasher | null;
+  /** Memory for what is kept of prompts, over all tenants; 0 keeps nothing. */
+  readonly maxBytes: number;
+}
+
+/**
+ * Turns rendered conversations into tokens and block hashes, and keeps both, so that of the next turn only what is new is tokenised
+ * and hashed. The result is what tokenising the whole text gives: a prompt is known up to a token behind which texts can be cut.
+ *
+ * Nobody names conversations here: a prompt's own beginning finds what is known of it, among the prompts of the same tenant. When
+ * memory runs out, the tenant that has most of it gives back what it has not used for longest.
+ */
+export class Conversations {
+  readonly #options: ConversationsOptions;
+  readonly #cuts: readonly string[];
+  readonly #cutIds: ReadonlySet<number>;
+  /** By cache salt. As many as there are tenants. */
+  readonly #trees = new Map<string, PromptTree>();
+
+  constructor(options: ConversationsOptions) {
+    this.#options = options;
+    this.#cuts = [...options.tokenizer.cutTokens.keys()];
+    this.#cutIds = new Set(options.tokenizer.cutTokens.values());
+  }
+
+  /** What is kept, in bytes, about. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const tree of this.#trees.values()) bytes += tree.tree.bytes;
+    return bytes;
+  }
+
+  async tokenise(cacheSalt: string, text: string): Promise<Prompt> {
+    const { tokenizer, chains: chainsOf, maxBytes } = this.#options;
+    const chains = chainsOf();
+    if (chains === null || maxBytes === 0 || this.#cuts.length === 0) {
+      const tokens = await tokenizer.encode(text, RENDERED);
+      return { tokens, blockHashes: (await chains?.chain(cacheSalt, tokens)) ?? null };
+    }
+    const tree = this.#treeOf(cacheSalt, chains.blockSizeTokens);
+    const prefix = tree.find(text, (from) => cutEnds(text, this.#cuts, from));
+    const rest = text.slice(prefix.numChars);
+    const added = await tokenizer.encode(rest, RENDERED);
+    const tokens = new Int32Array(prefix.numTokens + added.length);
+    tokens.set(added, prefix.numTokens);
+    const hashes = await chains.chain(cacheSalt, tokens, {
+      numBlocks: chains.blocksOf(prefix.numTokens),
+      copyTo: (into) => tree.copy(prefix, tokens, into),
+    });
+    const segments = this.#segments(text, prefix.numChars, tokens, prefix.numTokens);
+    tree.add({ text, tokens, hashes }, prefix, segments);
+    makeRoom(
+      [...this.#trees.values()].map((each) => each.tree),
+      maxBytes,
+    );
+    return { tokens, blockHashes: hashes };
+  }
+
+  /** Where the segments of a text end from a cut on. None when text and tokens do not agree: then it is not kept. */
+  #segments(
+    text: string,
+    fromChars: number,
+    tokens: Int32Array,
+    fromTokens: number,
+  ): Array<{ endChars: number; endTokens: number }> {
+    const charEnds = cutEnds(text, this.#cuts, fromChars);
+    const tokenEnds: number[] = [];
+    for (let i = fromTokens; i < tokens.length; i++) if (this.#cutIds.has(tokens[i]!)) tokenEnds.push(i + 1);
+    if (charEnds.length !== tokenEnds.length) return [];
+    return charEnds.map((endChars, i) => ({ endChars, endTokens: tokenEnds[i]! }));
+  }
+
+  #treeOf(cacheSalt: string, blockSizeTokens: number): PromptTree {
+    let tree = this.#trees.get(cacheSalt);
+    if (tree === undefined) {
+      tree = new PromptTree(blockSizeTokens);
+      this.#trees.set(cacheSalt, tree);
+    }
+    return tree;
+  }
+
+  checkInvariants(): void {
+    for (const tree of this.#trees.values()) tree.checkInvariants();
+  }
+}

@@ -1,0 +1,172 @@
+import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
+import { assert } from "../../core/util/assert.ts";
+import { ownText } from "./own-text.ts";
+import { RecencyTree, type TreeNode } from "./recency-tree.ts";
+
+/** What a segment costs besides its arrays and its text: the objects themselves. */
+const NODE_BYTES = 512;
+/** Characters of a segment's head by which it is looked up, and half as many as of its tail. */
+const KEY_CHARS = 24;
+
+/** One segment of text, up to and including a token behind which texts can be cut. */
+interface Segment {
+  readonly text: string;
+  readonly tokens: Int32Array;
+  /** Hashes of the blocks that end in this segment. */
+  readonly hashes: Int32Array;
+  /** Tokens and characters from the beginning of the prompt to the end of this segment. */
+  readonly endTokens: number;
+  readonly endChars: number;
+}
+
+/** How far the beginning of a prompt is known, and from where. */
+export interface KnownPrefix {
+  readonly numChars: number;
+  readonly numTokens: number;
+  readonly node: TreeNode<Segment>;
+}
+
+/** A prompt with all that was found out about it. */
+export interface TokenisedPrompt {
+  readonly text: string;
+  readonly tokens: Int32Array;
+  /** Of all full blocks. */
+  readonly hashes: Int32Array;
+}
+
+/**
+ * The prompts of one tenant, each with its tokens and block hashes, as a tree: prompts that begin alike, turns of one conversation
+ * or sub-agents of one session, share what they begin with.
+ */
+export class PromptTree {
+  readonly tree: RecencyTree<Segment>;
+  readonly #blockSizeTokens: number;
+
+  constructor(blockSizeTokens: number) {
+    this.#blockSizeTokens = blockSizeTokens;
+    const nothing = new Int32Array(0);
+    this.tree = new RecencyTree<Segment>({
+      ...{ text: "", tokens: nothing, hashes: nothing, endTokens: 0, endChars: 0 },
+    });
+  }
+
+  /**
+   * The longest known prefix of a text.
+   *
+   * @param cutEnds gives the places in the text behind the tokens that end segments, in order, from a given place on
+   */
+  find(text: string, cutEnds: (from: number) => readonly number[]): KnownPrefix {
+    let node = this.#followLatest(this.tree.root, text);
+    let ends: readonly number[] = [];
+    let next = 0;
+    for (;;) {
+      const { endChars } = node.value;
+      if (next === 0) ends = cutEnds(endChars);
+      while (next < ends.length && ends[next]! <= endChars) next++;
+      const end = ends[next];
+      const child = end === undefined ? undefined : this.#child(node, text, end);
+      if (child === undefined) return { numChars: endChars, numTokens: node.value.endTokens, node };
+      node = this.#followLatest(child, text);
+      next++;
+    }
+  }
+
+  /**
+   * Goes down as long as the text goes on as it did the last time. A segment that the text has at this place ends there too: its end
+   * is the end of the first cut token in it.
+   */
+  #followLatest(from: TreeNode<Segment>, text: string): TreeNode<Segment> {
+    let node = from;
+    for (;;) {
+      const { latest } = node;
+      if (latest === null) return node;
+      const { value } = latest;
+      if (text.slice(node.value.endChars, value.endChars) !== value.text) return node;
+      node = latest;
+    }
+  }
+
+  /** Writes the tokens and the hashes of a known prefix to the beginning of these arrays. */
+  copy(prefix: KnownPrefix, tokens: Int32Array, hashes: Int32Array): void {
+    let hashesEnd = this.#blocksOf(prefix.numTokens) * HASH_WORDS;
+    for (let node = prefix.node; node.parent !== null; node = node.parent) {
+      const segment = node.value;
+      const tokensStart = segment.endTokens - segment.tokens.length;
+      hashesEnd -= segment.hashes.length;
+      copyShort(segment.tokens, tokens, tokensStart);
+      copyShort(segment.hashes, hashes, hashesEnd);
+    }
+  }
+
+  /**
+   * Adds what follows a known prefix, segment by segment. Does nothing when the prefix has been forgotten meanwhile.
+   *
+   * @param ends where each segment ends, in characters and in tokens, in order
+   */
+  add(
+    prompt: TokenisedPrompt,
+    prefix: KnownPrefix,
+    ends: ReadonlyArray<Pick<Segment, "endChars" | "endTokens">>,
+  ): void {
+    let node = prefix.node;
+    for (const end of ends) {
+      // Another request may have added the same meanwhile.
+      const next = this.#child(node, prompt.text, end.endChars) ?? this.#addChild(node, prompt, end);
+      if (next === null) break;
+      node = next;
+    }
+    this.tree.use(node);
+  }
+
+  #child(node: TreeNode<Segment>, text: string, end: number): TreeNode<Segment> | undefined {
+    const start = node.value.endChars;
+    const segment = text.slice(start, end);
+    return this.tree.child(
+      node,
+      (value) => value.text === segment,
+      () => keyOf(segment),
+    );
+  }
+
+  #addChild(
+    parent: TreeNode<Segment>,
+    prompt: TokenisedPrompt,
+    end: Pick<Segment, "endChars" | "endTokens">,
+  ): TreeNode<Segment> | null {
+    const from = parent.value;
+    const { text, bytes } = ownText(prompt.text.slice(from.endChars, end.endChars));
+    const tokens = prompt.tokens.slice(from.endTokens, end.endTokens);
+    const hashes = prompt.hashes.slice(
+      this.#blocksOf(from.endTokens) * HASH_WORDS,
+      this.#blocksOf(end.endTokens) * HASH_WORDS,
+    );
+    const size = NODE_BYTES + bytes + tokens.byteLength + hashes.byteLength;
+    return this.tree.add(parent, keyOf(text), { text, tokens, hashes, ...end }, size);
+  }
+
+  #blocksOf(numTokens: number): number {
+    return Math.floor(numTokens / this.#blockSizeTokens);
+  }
+
+  /** Throws unless all is consistent. Linear in the number of segments. */
+  checkInvariants(): void {
+    this.tree.checkInvariants(({ value, parent }) => {
+      const from = parent!.value;
+      assert(value.endTokens === from.endTokens + value.tokens.length, "tokens are missing");
+      assert(value.endChars === from.endChars + value.text.length, "text is missing");
+      const numBlocks = this.#blocksOf(value.endTokens) - this.#blocksOf(from.endTokens);
+      assert(value.hashes.length === numBlocks * HASH_WORDS, "hashes are missing");
+    });
+  }
+}
+
+/** For arrays of a few hundred words the call of `set` costs more than the copying. */
+function copyShort(from: Int32Array, to: Int32Array, at: number): void {
+  if (from.length > 2048) to.set(from, at);
+  else for (let i = 0; i < from.length; i++) to[at + i] = from[i]!;
+}
+
+/** Tells most texts apart without a look at all of them; the rest is compared. */
+export function keyOf(text: string): string {
+  return `${text.length}:${text.slice(0, KEY_CHARS)}${text.slice(-2 * KEY_CHARS)}`;
+}
