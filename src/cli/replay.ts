@@ -1,9 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { findPlacementPolicy, PLACEMENT_POLICY_NAMES } from "../core/router/policies/registry.ts";
-import { ConfigError, show } from "../protocol/config-error.ts";
+import { ConfigError } from "../protocol/config-error.ts";
 import { comparableDecision } from "../protocol/dispatch-log.ts";
-import { nearMiss } from "../protocol/near-miss.ts";
 import { DispatchLogReader } from "../twin/replay/dispatch-log-reader.ts";
 import {
   type DecisionDifference,
@@ -13,10 +11,13 @@ import {
 import { WorkloadError } from "../twin/workload/workload.ts";
 import { CliError, type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { packageVersion } from "./package-root.ts";
+import { askWhatIf, placementOf, renderWhatIf, type WhatIfOptions, whatIfJson } from "./what-if.ts";
 
 const EXAMPLES = `
 Examples:
   twofold replay log.jsonl                        every decision once more, compared bit for bit
+  twofold replay log.jsonl --policy cache-aware   what if: the same arrivals in the twin with another policy
+  twofold replay log.jsonl --policy priced --device h100-sxm --model llama-3.1-8b
 
 Exit code 1: a decision came out otherwise. Exit code 2: the file is no record, or a broken one.`;
 
@@ -32,10 +33,28 @@ export function addReplay(program: Command, io: CliIo, exit: (code: ExitCode) =>
       "Feeds what --record has written to the same decision code, and compares every decision with the recorded one.",
     )
     .argument("<log>", "file that twofold serve or simulate has written with --record")
+    .option(
+      "--policy <name>",
+      "instead run the arrivals again in the twin, with this policy and with the recorded one",
+    )
+    .option(
+      "--device <id>",
+      "with --policy: price steps as this device does (default: as the recorded steps)",
+    )
+    .option("--model <id>", "with --device: the model that it runs")
     .option("--json", "print one JSON object instead of text")
     .addHelpText("after", EXAMPLES)
     .action((fileName: string, flags: Record<string, unknown>) => {
-      const repetition = repeat(resolve(io.cwd, fileName), fileName);
+      const whatIf = whatIfOptions(flags);
+      if (whatIf !== null) {
+        const answer = located(() =>
+          askWhatIf(resolve(io.cwd, fileName), fileName, { ...whatIf, folder: io.cwd }),
+        );
+        io.stdout.write(flags.json === true ? `${whatIfJson(answer)}\n` : renderWhatIf(answer));
+        exit(EXIT.ok);
+        return;
+      }
+      const repetition = located(() => repeat(resolve(io.cwd, fileName), fileName));
       io.stdout.write(flags.json === true ? `${toJson(repetition)}\n` : render(repetition));
       exit(repetition.firstDifference === null ? EXIT.ok : EXIT.failure);
     });
@@ -48,28 +67,36 @@ interface Repeated extends Repetition {
   readonly end: DispatchLogReader["end"];
 }
 
-function repeat(path: string, fileName: string): Repeated {
-  let log: DispatchLogReader | null = null;
+/** What is wrong with a record is wrong usage: nothing was compared. */
+function located<T>(read: () => T): T {
   try {
-    log = new DispatchLogReader(path, fileName);
-    const { policy, twofoldVersion } = log.header;
-    const placement = findPlacementPolicy(policy.name, policy.options);
-    if (placement === null) throw unknownPolicy(policy.name, `${fileName}:1`);
-    const repetition = repeatDecisions(log, placement);
-    return { ...repetition, policy: policy.name, recordedBy: twofoldVersion, end: log.end };
+    return read();
   } catch (error) {
     if (error instanceof WorkloadError) throw new CliError(EXIT.usage, error.message, { cause: error });
     throw error;
-  } finally {
-    log?.close();
   }
 }
 
-function unknownPolicy(name: string, origin: string): ConfigError {
-  const meant = nearMiss(name, PLACEMENT_POLICY_NAMES);
-  const hint = meant === null ? "" : ` (did you mean ${meant}?)`;
-  const message = `there is no placement policy ${show(name)}${hint}; there are ${PLACEMENT_POLICY_NAMES.join(", ")}`;
-  return new ConfigError([{ origin, message }]);
+function whatIfOptions(flags: Record<string, unknown>): Omit<WhatIfOptions, "folder"> | null {
+  const text = (value: unknown) => (typeof value === "string" ? value : null);
+  const policy = text(flags.policy);
+  const device = text(flags.device);
+  const model = text(flags.model);
+  const needed = (origin: string, message: string) => new ConfigError([{ origin, message }]);
+  if (policy === null && device !== null) throw needed("--device", "goes with --policy NAME");
+  if (device === null && model !== null) throw needed("--model", "goes with --device ID");
+  return policy === null ? null : { policy, device, model };
+}
+
+function repeat(path: string, fileName: string): Repeated {
+  const log = new DispatchLogReader(path, fileName);
+  try {
+    const { policy, twofoldVersion } = log.header;
+    const repetition = repeatDecisions(log, placementOf(policy.name, policy.options, `${fileName}:1`));
+    return { ...repetition, policy: policy.name, recordedBy: twofoldVersion, end: log.end };
+  } finally {
+    log.close();
+  }
 }
 
 function render(repeated: Repeated): string {

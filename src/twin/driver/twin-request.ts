@@ -82,7 +82,7 @@ export class RequestMaker {
       maxOutputTokens:
         this.#outputBound === "true"
           ? workload.outputTokens
-          : Math.max(this.#outputBound, workload.outputTokens),
+          : Math.max(workload.maxOutputTokens ?? this.#outputBound, workload.outputTokens),
       minOutputTokens: 0,
       ignoreEndOfGeneration: isTrue,
       sampling: GREEDY,
