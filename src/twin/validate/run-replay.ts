@@ -117,10 +117,7 @@ class ReplayObserver implements TwinObserver {
   kvChanged(): void {}
   workerChanged(): void {}
   tokenGap(): void {}
-
-  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
-    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
-  }
+  tokenGaps(): void {}
 
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome): void {
     if (outcome.isCompleted) this.outcomes.set(Number(request.id), outcome);
