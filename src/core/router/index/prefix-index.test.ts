@@ -289,6 +289,20 @@ describe("PrefixIndex", () => {
     expect(index.stats()).toMatchObject({ numBlocks: 10, numPredictions: 0 });
   });
 
+  it("does not let a worker that reports a false chain spoil what it says of others", () => {
+    const index = new PrefixIndex({ maxBytes: AMPLE_BYTES });
+    const liar = index.addWorker("liar");
+    const honest = index.addWorker("honest");
+    const [hashes, others] = [PROMPTS[0]!, PROMPTS[1]!];
+    const chained = hashes.slice();
+    chained.set(blocks(others, 80, 81), 3 * HASH_WORDS);
+    index.apply("liar", batch(1, stored(chained)));
+    index.apply("honest", batch(1, stored(hashes)));
+    expect(deviceOf(index, hashes, honest)).toBe(PROMPT_BLOCKS);
+    expect(deviceOf(index, hashes, liar)).toBe(3);
+    index.checkInvariants();
+  });
+
   it("answers for as many workers as it takes", () => {
     const index = new PrefixIndex({ maxBytes: AMPLE_BYTES });
     for (let i = 0; i < MAX_INDEX_WORKERS; i++) {
