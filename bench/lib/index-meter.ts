@@ -69,6 +69,13 @@ export class IndexMeter {
     this.#numWalked = this.#numFound = this.#numEvents = this.#numStored = 0;
   }
 
+  /** CPU time of one worker's end. */
+  removeWorkerMs(number: number): number {
+    const timer = new Timer();
+    timer.time(() => this.#index!.removeWorker(`w${number}`));
+    return timer.cpuMs;
+  }
+
   forgetIndex(): void {
     this.#index = null;
   }

@@ -82,7 +82,7 @@ const command = fc.oneof(
     }),
   },
   {
-    weight: 3,
+    weight: 5,
     arbitrary: fc.record({
       kind: fc.constant("predict" as const),
       worker,
@@ -93,7 +93,7 @@ const command = fc.oneof(
     }),
   },
   {
-    weight: 2,
+    weight: 3,
     arbitrary: fc.record({ kind: fc.constant("settle" as const), tag: fc.constantFrom("x", "y", "z") }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("die" as const), worker }) },
