@@ -15,3 +15,8 @@ export function leadingRun(mask: number, from: number, limit: number): number {
   const gaps = ~(mask >>> from);
   return Math.min(gaps === 0 ? 32 : lowestBit(gaps), limit);
 }
+
+/** A mask of the lowest `count` bits, 1 to 32 of them. */
+export function lowBits(count: number): number {
+  return (-1 >>> (32 - count)) | 0;
+}

@@ -1,5 +1,6 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
+import { leadingRun } from "./bits.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 
 /** Blocks of a page: the bits of a mask. */
@@ -21,9 +22,13 @@ export const PAGE = {
   firstChild: 4,
   next: 5,
   previous: 6,
-  /** Neighbours in the order of use; of a free page, in the list of free pages. */
-  newer: 7,
-  older: 8,
+  /** When the page was used last, by {@link BlockPages.tick}. */
+  used: 7,
+  /** Mask of the slots whose block follows the one in the slot before in its chain. */
+  joined: 8,
+  /** Neighbours of a free page in the list of free pages. */
+  previousFree: 7,
+  nextFree: 8,
   /** A child with room, where what does not fit here goes on; or -1. */
   open: 9,
   /** The only holder of a page that has one. */
@@ -42,6 +47,12 @@ const TABLE_BYTES_PER_PAGE = 13 * PAGE_BLOCKS;
 /** A place in the hash table has 27 bits for a block. */
 const MAX_PAGES = 2 ** 22;
 
+/** Leaves that are looked at for each one that is evicted. */
+const EVICTION_SAMPLES = 16;
+/** Pages between two of them, and how often that is tried. */
+const SAMPLE_STEP = 7919;
+const MAX_STEPS = 64;
+
 export const NONE = -1;
 
 /** A block's place: page and slot in one number. */
@@ -59,10 +70,10 @@ export function slotOf(ref: number): number {
 
 /**
  * The blocks of the index, in pages of 32: hashes one after the other, so that a chain that was stored together is compared from
- * front to back in memory. Pages form a tree as their chains do, and are ordered by use.
+ * front to back in memory. Pages form a tree as their chains do.
  *
- * A page holds any blocks that hang together closely enough: the slots of a chain ascend where there was room, and nothing but speed
- * depends on it.
+ * A page holds any blocks that hang together closely enough: the slots of a chain ascend where there was room. Which neighbours follow
+ * each other in a chain is noted, for searches by halves; nothing else depends on the order.
  */
 export class BlockPages {
   /** Words of page p: from `baseOf(p)` in `chunks[p >> 6]`. */
@@ -72,8 +83,9 @@ export class BlockPages {
   #numPages = 0;
   #numFree = 0;
   #firstFree = NONE;
-  #newest = NONE;
-  #oldest = NONE;
+  /** Where the search for a page to evict goes on. */
+  #hand = 0;
+  #now = 0;
   /** A page without parent that has room, or -1. */
   openRoot = NONE;
 
@@ -87,11 +99,6 @@ export class BlockPages {
 
   get numFree(): number {
     return this.#numFree;
-  }
-
-  /** The page whose use is the longest ago, or -1. */
-  get oldest(): number {
-    return this.#oldest;
   }
 
   chunkOf(page: number): Int32Array {
@@ -122,6 +129,35 @@ export class BlockPages {
     );
   }
 
+  /**
+   * How many blocks from `ref` on are, one after the other, those at `hashes[at …]`, at most `limit`; the first one is known to be. The
+   * blocks have been stored as one chain, and a hash stands for everything before it: so the last one is compared, all 128 bits, and
+   * when it differs a search by halves finds where the chains part.
+   */
+  matchRun(ref: number, hashes: Int32Array, at: number, limit: number): number {
+    const slot = ref & (PAGE_BLOCKS - 1);
+    const joined = this.get(ref >> SLOT_BITS, PAGE.joined);
+    // Shifted twice: by 32 would be by 0.
+    const length = Math.min(limit, 1 + leadingRun((joined >>> slot) >>> 1, 0, PAGE_BLOCKS));
+    if (this.equals(ref + length - 1, hashes, at + (length - 1) * HASH_WORDS)) return length;
+    let same = 1;
+    let different = length - 1;
+    while (same < different) {
+      const middle = (same + different) >> 1;
+      if (this.equals(ref + middle, hashes, at + middle * HASH_WORDS)) same = middle + 1;
+      else different = middle;
+    }
+    return same;
+  }
+
+  /** Reads where a block is and where its page ends, so that both are near when they are needed: see `BlockTable.warm`. */
+  warm(ref: number): number {
+    const chunk = this.chunks[ref >> (SLOT_BITS + CHUNK_PAGE_BITS)]!;
+    const base = this.baseOf(ref >> SLOT_BITS);
+    const hash = chunk[base + PAGE.hashes + (ref & (PAGE_BLOCKS - 1)) * HASH_WORDS]!;
+    return chunk[base]! ^ hash ^ chunk[base + PAGE_WORDS - 1]!;
+  }
+
   /** Writes a block's hash. */
   write(ref: number, hashes: Int32Array, at: number): void {
     const chunk = this.chunkOf(ref >> SLOT_BITS);
@@ -129,7 +165,7 @@ export class BlockPages {
     for (let word = 0; word < HASH_WORDS; word++) chunk[to + word] = hashes[at + word]!;
   }
 
-  /** An empty page below `parent`, the newest; -1 when there is no memory for it. */
+  /** An empty page below `parent`, in use; -1 when there is no memory for it. */
   allocate(parent: number): number {
     let page = this.#firstFree;
     if (page !== NONE) this.#unlinkFree(page);
@@ -142,7 +178,7 @@ export class BlockPages {
     const base = this.baseOf(page);
     chunk.fill(0, base, base + PAGE.hashes);
     for (const field of [PAGE.firstChild, PAGE.open, PAGE.parent]) chunk[base + field] = NONE;
-    this.#linkNewest(page);
+    this.touch(page);
     this.adopt(parent, page);
     return page;
   }
@@ -152,12 +188,11 @@ export class BlockPages {
     const parent = this.get(page, PAGE.parent);
     this.bequeath(page, parent);
     this.#orphan(page);
-    this.#unlinkUse(page);
     this.set(page, PAGE.live, 0);
     this.set(page, PAGE.numHolders, 0);
-    this.set(page, PAGE.newer, NONE);
-    this.set(page, PAGE.older, this.#firstFree);
-    if (this.#firstFree !== NONE) this.set(this.#firstFree, PAGE.newer, page);
+    this.set(page, PAGE.previousFree, NONE);
+    this.set(page, PAGE.nextFree, this.#firstFree);
+    if (this.#firstFree !== NONE) this.set(this.#firstFree, PAGE.previousFree, page);
     this.#firstFree = page;
     this.#numFree++;
   }
@@ -170,36 +205,45 @@ export class BlockPages {
     return true;
   }
 
-  /** Marks a page as just used. */
+  /** Something else begins that may use pages. */
+  tick(): void {
+    this.#now = (this.#now + 1) | 0;
+  }
+
+  /** Notes that a page is used. One word of a record that whoever uses it has read: a list in order of use would cost three more. */
   touch(page: number): void {
-    if (page === this.#newest) return;
-    this.#unlinkUse(page);
-    this.#linkNewest(page);
+    this.set(page, PAGE.used, this.#now);
   }
 
-  #linkNewest(page: number): void {
-    this.set(page, PAGE.newer, NONE);
-    this.set(page, PAGE.older, this.#newest);
-    if (this.#newest === NONE) this.#oldest = page;
-    else this.set(this.#newest, PAGE.newer, page);
-    this.#newest = page;
+  /** How many ticks ago a page was used. */
+  age(page: number): number {
+    return (this.#now - this.get(page, PAGE.used)) >>> 0;
   }
 
-  #unlinkUse(page: number): void {
-    const newer = this.get(page, PAGE.newer);
-    const older = this.get(page, PAGE.older);
-    if (newer === NONE) this.#newest = older;
-    else this.set(newer, PAGE.older, older);
-    if (older === NONE) this.#oldest = newer;
-    else this.set(older, PAGE.newer, newer);
+  /** The least recently used of {@link EVICTION_SAMPLES} leaves, or of as many as there are, without `kept`; -1 when there is none. */
+  findUnused(kept: number): number {
+    let oldest = NONE;
+    let numSeen = 0;
+    for (let i = 0; i < this.#numPages && numSeen < EVICTION_SAMPLES; i++) {
+      // In steps at first, since neighbours are of one age. Where leaves are few, one after the other until there is one.
+      const isSparse = i >= MAX_STEPS;
+      if (isSparse && oldest !== NONE) break;
+      this.#hand = (this.#hand + (isSparse ? 1 : SAMPLE_STEP)) % this.#numPages;
+      const page = this.#hand;
+      if (this.get(page, PAGE.live) === 0 || this.get(page, PAGE.firstChild) !== NONE || page === kept)
+        continue;
+      numSeen++;
+      if (oldest === NONE || this.age(page) > this.age(oldest)) oldest = page;
+    }
+    return oldest;
   }
 
   #unlinkFree(page: number): void {
-    const newer = this.get(page, PAGE.newer);
-    const older = this.get(page, PAGE.older);
-    if (newer === NONE) this.#firstFree = older;
-    else this.set(newer, PAGE.older, older);
-    if (older !== NONE) this.set(older, PAGE.newer, newer);
+    const previous = this.get(page, PAGE.previousFree);
+    const next = this.get(page, PAGE.nextFree);
+    if (previous === NONE) this.#firstFree = next;
+    else this.set(previous, PAGE.nextFree, next);
+    if (next !== NONE) this.set(next, PAGE.previousFree, previous);
     this.#numFree--;
   }
 
@@ -270,12 +314,6 @@ export class BlockPages {
   }
 
   #relink(from: number, to: number): void {
-    const newer = this.get(to, PAGE.newer);
-    const older = this.get(to, PAGE.older);
-    if (newer === NONE) this.#newest = to;
-    else this.set(newer, PAGE.older, to);
-    if (older === NONE) this.#oldest = to;
-    else this.set(older, PAGE.newer, to);
     for (let child = this.get(to, PAGE.firstChild); child !== NONE; child = this.get(child, PAGE.next))
       this.set(child, PAGE.parent, to);
     const parent = this.get(to, PAGE.parent);
@@ -304,13 +342,16 @@ export class BlockPages {
     this.#budget.give(PAGE_CHUNK_BYTES, CHUNK_PAGES * TABLE_BYTES_PER_PAGE);
   }
 
-  /** Throws unless lists, tree and counts agree. */
+  /** Throws unless list, tree and counts agree. */
   checkInvariants(): void {
     let numUsed = 0;
     let numChildren = 0;
     for (let page = 0; page < this.#numPages; page++) {
       if (this.get(page, PAGE.live) === 0) continue;
       numUsed++;
+      const joined = this.get(page, PAGE.joined);
+      const live = this.get(page, PAGE.live);
+      assert((joined & ~(live & (live << 1))) === 0, `page ${page} joins blocks that are not there`);
       const parent = this.get(page, PAGE.parent);
       assert(parent === NONE || this.get(parent, PAGE.live) !== 0, `page ${page} hangs below a free one`);
       const open = this.get(page, PAGE.open);
@@ -323,13 +364,11 @@ export class BlockPages {
     }
     assert(numChildren === 0, "parents and children disagree");
     assert(numUsed + this.#numFree === this.#numPages, "pages are neither in use nor free");
-    let numOrdered = 0;
-    for (let page = this.#oldest, older = NONE; page !== NONE; page = this.get(page, PAGE.newer)) {
-      assert(this.get(page, PAGE.live) !== 0, "a free page is in the order of use");
-      assert(this.get(page, PAGE.older) === older, "the order of use is broken");
-      older = page;
-      numOrdered++;
+    let numListed = 0;
+    for (let page = this.#firstFree; page !== NONE; page = this.get(page, PAGE.nextFree)) {
+      assert(this.get(page, PAGE.live) === 0, "a page in use is in the list of free ones");
+      numListed++;
     }
-    assert(numOrdered === numUsed, "a page is missing in the order of use");
+    assert(numListed === this.#numFree, "free pages are counted wrongly");
   }
 }

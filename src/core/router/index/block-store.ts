@@ -13,10 +13,11 @@ import {
   refOf,
   slotOf,
 } from "./block-pages.ts";
-import { BlockTable, TABLE_CHUNK_BYTES } from "./block-table.ts";
+import { BlockTable } from "./block-table.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { PageHolders } from "./page-holders.ts";
 import { PageMerger } from "./page-merger.ts";
+import { TABLE_CHUNK_BYTES } from "./table-segments.ts";
 
 /** A page with so few blocks may be merged into another one. */
 const MERGE_AT_MOST = PAGE_BLOCKS / 2;
@@ -30,7 +31,7 @@ type Held = number;
 
 /**
  * Which worker has which block, and how: pages of blocks, the table that finds them, and the holders of each page, in one budget of
- * bytes. When it is used up, the ends of the prefixes that were used the longest ago go.
+ * bytes. When it is used up, the ends of prefixes that have not been used for long go.
  *
  * A block is there as long as somebody has it.
  */
@@ -60,6 +61,7 @@ export class BlockStore {
 
   /** Notes that a worker has `count` blocks of a chain. `parent` is the hash before them, null at the beginning of a prompt. */
   mark(worker: number, held: Held, hashes: Int32Array, count: number, parent: Int32Array | null): void {
+    this.pages.tick();
     let hasRetried = false;
     let previous = this.#parentRef(hashes, 0, parent);
     for (let i = 0; i < count; ) {
@@ -94,41 +96,66 @@ export class BlockStore {
     count: number,
     previous: number,
   ): number {
-    let ref = this.#nextInPage(previous, hashes, first * HASH_WORDS);
-    if (ref === NONE) ref = this.table.find(hashes, first * HASH_WORDS);
+    let ref = previous === NONE ? NONE : this.#nextInPage(previous, hashes, first * HASH_WORDS);
+    if (ref === NONE) {
+      ref = this.table.find(hashes, first * HASH_WORDS);
+      this.#part(previous, ref);
+    }
     if (ref === NONE) ref = this.#add(previous, hashes, first * HASH_WORDS);
     if (ref === NONE) return 0;
     const page = pageOf(ref);
     this.pages.touch(page);
     let bits = 1 << slotOf(ref);
+    let isWarm = false;
     let i = first + 1;
     for (; i < count; i++) {
       let next = this.#nextInPage(ref, hashes, i * HASH_WORDS);
-      if (next === NONE) next = this.table.find(hashes, i * HASH_WORDS);
-      if (next === NONE && this.pages.get(page, PAGE.live) !== -1) {
-        next = this.#insert(page, slotOf(ref), hashes, i * HASH_WORDS);
+      if (next === NONE) {
+        if (!isWarm) this.#warm(hashes, i, count);
+        isWarm = true;
+        next = this.#findOrInsert(page, slotOf(ref), hashes, i * HASH_WORDS);
+        this.#part(ref, next);
       }
       if (next === NONE || pageOf(next) !== page) break;
       ref = next;
       bits |= 1 << slotOf(ref);
     }
     this.#lastMarked = ref;
+    if (this.#hold(worker, held, page, bits)) return i - first;
+    this.#dropDead(page);
+    return 0;
+  }
+
+  /**
+   * `next` follows `previous` in a chain. Another worker may have said that it follows the block in the slot before it, which cannot be
+   * if hashes are chained: then neither is believed.
+   */
+  #part(previous: number, next: number): void {
+    if (next === NONE || next === previous + 1) return;
+    const joined = this.pages.get(pageOf(next), PAGE.joined);
+    this.pages.set(pageOf(next), PAGE.joined, joined & ~(1 << slotOf(next)));
+  }
+
+  #hold(worker: number, held: Held, page: number, bits: number): boolean {
     const at = this.holders.ensure(page, worker);
-    if (at === NONE) {
-      this.#dropDead(page);
-      return 0;
-    }
+    if (at === NONE) return false;
     const before = this.holders.heldAt(at);
     this.holders.words[at + held]! |= bits;
     this.numEntries += countBits(bits & ~before);
-    return i - first;
+    return true;
+  }
+
+  /** What follows a block that is not in its page is new, nearly always, and so is everything behind it: all of it will be searched for. */
+  #warm(hashes: Int32Array, first: number, count: number): void {
+    this.table.warm(hashes, first, Math.min(PAGE_BLOCKS, count - first), 1);
   }
 
   /** The block in the slot behind `ref` when it carries the hash, else -1. */
   #nextInPage(ref: number, hashes: Int32Array, at: number): number {
     const next = ref + 1;
-    if (ref === NONE || slotOf(next) === 0) return NONE;
-    if (((this.pages.get(pageOf(next), PAGE.live) >>> slotOf(next)) & 1) === 0) return NONE;
+    const slot = slotOf(next);
+    if (slot === 0) return NONE;
+    if (((this.pages.get(pageOf(next), PAGE.live) >>> slot) & 1) === 0) return NONE;
     return this.pages.equals(next, hashes, at) ? next : NONE;
   }
 
@@ -137,27 +164,40 @@ export class BlockStore {
     const { pages } = this;
     const before = previous === NONE ? NONE : pageOf(previous);
     if (before !== NONE && pages.get(before, PAGE.live) !== -1)
-      return this.#insert(before, slotOf(previous), hashes, at);
+      return this.#findOrInsert(before, slotOf(previous), hashes, at);
     const open = pages.openBelow(before);
-    if (open !== NONE && pages.get(open, PAGE.live) !== -1) return this.#insert(open, NONE, hashes, at);
+    if (open !== NONE && pages.get(open, PAGE.live) !== -1) return this.#findOrInsert(open, NONE, hashes, at);
     let page = pages.allocate(before);
     // What follows would be useless without the page before: that one stays.
     if (page === NONE && this.#evict(before)) page = pages.allocate(before);
     if (page === NONE) return NONE;
     pages.setOpenBelow(before, page);
-    const ref = this.#insert(page, NONE, hashes, at);
+    const ref = this.#findOrInsert(page, NONE, hashes, at);
     if (ref === NONE) pages.free(page);
     return ref;
   }
 
-  /** Into a page with room: the first free slot behind `slot`, so that chains ascend, or else the first. */
-  #insert(page: number, slot: number, hashes: Int32Array, at: number): number {
-    const live = this.pages.get(page, PAGE.live);
+  /**
+   * The block with the hash, or a new one in `page` if there is room: in the first free slot behind `slot`, so that chains ascend, or
+   * else in the first. -1 when there is neither.
+   */
+  #findOrInsert(page: number, slot: number, hashes: Int32Array, at: number): number {
+    const chunk = this.pages.chunkOf(page);
+    const base = this.pages.baseOf(page);
+    const live = chunk[base + PAGE.live]!;
+    if (live === -1) return this.table.find(hashes, at);
     const behind = slot === NONE ? 0 : ~live & ~((2 << slot) - 1);
-    const ref = refOf(page, lowestBit(behind === 0 ? ~live : behind));
-    this.pages.write(ref, hashes, at);
-    if (!this.table.insert(ref)) return NONE;
-    this.pages.set(page, PAGE.live, live | (1 << slotOf(ref)));
+    const place = lowestBit(behind === 0 ? ~live : behind);
+    const ref = refOf(page, place);
+    const found = this.table.findOrInsert(ref, hashes, at);
+    if (found !== ref) return found;
+    const to = base + PAGE.hashes + place * HASH_WORDS;
+    chunk[to] = hashes[at]!;
+    chunk[to + 1] = hashes[at + 1]!;
+    chunk[to + 2] = hashes[at + 2]!;
+    chunk[to + 3] = hashes[at + 3]!;
+    chunk[base + PAGE.live] = live | (1 << place);
+    if (slot !== NONE && place === slot + 1) chunk[base + PAGE.joined]! |= 1 << place;
     return ref;
   }
 
@@ -232,23 +272,23 @@ export class BlockStore {
     const live = pages.get(page, PAGE.live);
     const rest = live & this.holders.union(page);
     if (rest === live) return;
-    for (let dead = live & ~rest; dead !== 0; dead &= dead - 1)
-      this.table.remove(refOf(page, lowestBit(dead)));
+    this.#takeOut(page, live & ~rest);
     pages.set(page, PAGE.live, rest);
+    pages.set(page, PAGE.joined, pages.get(page, PAGE.joined) & rest & (rest << 1));
     if (rest === 0) pages.free(page);
     else if (countBits(rest) <= MERGE_AT_MOST) this.#shrunk.push(page);
   }
 
-  /** Drops the leaf among the pages that was used the longest ago, but not `kept`; false when there is none. */
+  #takeOut(page: number, mask: number): void {
+    this.table.warmBlocks(page, mask);
+    for (let rest = mask; rest !== 0; rest &= rest - 1) this.table.remove(refOf(page, lowestBit(rest)));
+  }
+
+  /** Drops a leaf among the pages that has not been used for long, but not `kept`; false when there is none. */
   #evict(kept: number): boolean {
     const { pages, holders } = this;
-    let page = pages.oldest;
-    while (page !== NONE && pages.get(page, PAGE.firstChild) !== NONE) {
-      // Used later than what goes on from it, or so it counts. One of the pages is a leaf.
-      pages.touch(page);
-      page = pages.oldest;
-    }
-    if (page === NONE || page === kept) return false;
+    const page = pages.findUnused(kept);
+    if (page === NONE) return false;
     holders.open(page);
     let numEntries = 0;
     for (let i = 0, at = holders.base; i < holders.count; i++, at += HOLDER_WORDS)
@@ -257,7 +297,7 @@ export class BlockStore {
     this.numEvictedEntries += numEntries;
     const live = pages.get(page, PAGE.live);
     this.numEvictedBlocks += countBits(live);
-    for (let rest = live; rest !== 0; rest &= rest - 1) this.table.remove(refOf(page, lowestBit(rest)));
+    this.#takeOut(page, live);
     holders.dropAll(page);
     pages.free(page);
     return true;

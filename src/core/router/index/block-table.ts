@@ -1,60 +1,50 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
+import { lowestBit } from "./bits.ts";
 import { type BlockPages, PAGE, PAGE_BLOCKS, pageOf, refOf, slotOf } from "./block-pages.ts";
 import type { ByteBudget } from "./byte-budget.ts";
+import {
+  BUCKET_PLACES,
+  BUCKET_WORDS,
+  BUCKETS,
+  SEGMENT_PLACES,
+  SEGMENT_WORDS,
+  TableSegments,
+} from "./table-segments.ts";
 
-/** One cache line: twelve places, a byte of each one's hash, and what has run over. */
-const BUCKET_WORDS = 16;
-const BUCKET_PLACES = 12;
+/** The tag is above the bits of the bucket. */
+const TAG_SHIFT = 6;
 /** Three words with the tags of the twelve places; a tag of 0 means that the place is empty. */
 const TAGS = BUCKET_PLACES;
 /** Low half: how many blocks of this bucket stand in later ones. High half: how far at most. */
 const OVERFLOW = 15;
-const BUCKET_BITS = 6;
-const BUCKETS = 1 << BUCKET_BITS;
-const SEGMENT_BITS = BUCKET_BITS + 4;
-const SEGMENT_WORDS = 1 << SEGMENT_BITS;
-const SEGMENT_PLACES = BUCKETS * BUCKET_PLACES;
-const CHUNK_SEGMENT_BITS = 3;
-const CHUNK_SEGMENTS = 1 << CHUNK_SEGMENT_BITS;
-/** Memory of eight segments: the least that the table grows by. */
-export const TABLE_CHUNK_BYTES = CHUNK_SEGMENTS * SEGMENT_WORDS * 4;
 /** A segment splits when 85 % of its places are taken, and joins its twin below 40 % when both together would take 65 %. */
 const SPLIT_ABOVE = 652;
 const JOIN_BELOW = 307;
 const JOIN_AT_MOST = 500;
-/** Bits of a hash that choose the segment. Hashes that agree in more of them fill one segment, and then are refused. */
-const MAX_DEPTH = 18;
-/** Words of a segment's description: blocks in it, its depth, and the bits of the hash that all its blocks share. */
-const META_WORDS = 3;
 const EVERY_BYTE = 0x01010101;
 const EVERY_HIGH_BIT = 0x80808080 | 0;
 
 /**
- * Finds the block that carries a hash: extendible hashing (Fagin et al., 1979) with segments of 768 places. It grows and
- * shrinks by splitting and joining single segments, so no operation rehashes more than one of them, and memory follows the content.
+ * Finds the block that carries a hash: a hash table in segments of 768 places. It grows and shrinks by splitting and joining single
+ * segments, so no operation rehashes more than one of them, and memory follows the content.
  *
- * A place has the block's number alone; the hash itself is compared in the block's page. Nearly always one cache line of the table and
- * one of the page are read: the tags leave one wrong candidate in twenty searches or so.
+ * A place has the block's number alone; the hash itself is compared in the block's page. Nearly always one bucket of the table and
+ * one line of the page are read: the tags leave one wrong candidate in twenty searches or so.
  */
 export class BlockTable {
   readonly #pages: BlockPages;
-  readonly #budget: ByteBudget;
-  readonly #chunks: Int32Array[] = [];
-  #directory = new Int32Array(1);
-  /** Bits of the hash that choose an entry of the directory. */
-  #depth = 0;
-  #meta = new Int32Array(META_WORDS * CHUNK_SEGMENTS);
-  #numSegments = 0;
+  readonly #segments: TableSegments;
   #size = 0;
   readonly #movedRefs = new Int32Array(SEGMENT_PLACES);
   readonly #movedKeys = new Int32Array(SEGMENT_PLACES);
+  /** Keeps the compiler from leaving out reads whose results nobody uses. */
+  warmed = 0;
 
   constructor(pages: BlockPages, budget: ByteBudget) {
     this.#pages = pages;
-    this.#budget = budget;
-    const fits = budget.takeForTable(4 + this.#meta.byteLength + 2 * this.#movedRefs.byteLength);
-    assert(fits && this.#addSegment(0, 0), "the ceiling is too low for an empty table");
+    this.#segments = new TableSegments(budget);
+    budget.take(2 * this.#movedRefs.byteLength);
   }
 
   get size(): number {
@@ -63,47 +53,102 @@ export class BlockTable {
 
   /** The block with the hash at `hashes[at … at + 4)`, or -1. */
   find(hashes: Int32Array, at: number): number {
-    const key = keyOf(hashes, at);
-    const segment = this.#directory[this.#entryOf(key)]!;
-    const chunk = this.#chunks[segment >> CHUNK_SEGMENT_BITS]!;
-    const from = (segment & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS;
-    const home = key & (BUCKETS - 1);
+    return this.#search(keyOf(hashes, at), hashes, at);
+  }
+
+  #search(key: number, hashes: Int32Array, at: number): number {
+    const segment = this.#segmentOf(key);
+    const chunk = this.#segments.wordsOf(segment);
+    const from = this.#segments.baseOf(segment);
     const pattern = Math.imul(tagOf(key), EVERY_BYTE);
-    const reach = chunk[from + home * BUCKET_WORDS + OVERFLOW]! >>> 16;
-    for (let distance = 0; distance <= reach; distance++) {
-      const bucket = from + ((home + distance) & (BUCKETS - 1)) * BUCKET_WORDS;
-      for (let group = 0; group < 3; group++) {
-        for (
-          let matches = zeroBytes(chunk[bucket + TAGS + group]! ^ pattern);
-          matches !== 0;
-          matches &= matches - 1
-        ) {
-          const ref = chunk[bucket + group * 4 + firstByte(matches)]!;
+    let bucket = from + (key & (BUCKETS - 1)) * BUCKET_WORDS;
+    for (let left = chunk[bucket + OVERFLOW]! >>> 16; ; left--) {
+      for (let at4 = 0; at4 < BUCKET_PLACES; at4 += 4) {
+        let matches = zeroBytes(chunk[bucket + TAGS + (at4 >> 2)]! ^ pattern);
+        for (; matches !== 0; matches &= matches - 1) {
+          const ref = chunk[bucket + at4 + firstByte(matches)]!;
           if (this.#pages.equals(ref, hashes, at)) return ref;
         }
       }
+      if (left === 0) return -1;
+      bucket = from + ((bucket + BUCKET_WORDS) & (SEGMENT_WORDS - 1));
+    }
+  }
+
+  /**
+   * Reads the buckets of `count` blocks, each `step` after the one before, and what they have of the blocks. A processor waits for
+   * main memory once for all of them, since none of these reads depends on another; the searches that follow find everything in its
+   * caches. Changes nothing.
+   */
+  warm(hashes: Int32Array, first: number, count: number, step: number): void {
+    let sum = 0;
+    for (let i = 0; i < count; i++) sum ^= this.#warmBucket(keyOf(hashes, (first + i * step) * HASH_WORDS));
+    this.warmed = sum;
+  }
+
+  /** As {@link warm}, for the pages as well. */
+  warmPages(hashes: Int32Array, first: number, count: number, step: number): void {
+    this.warm(hashes, first, count, step);
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      const ref = this.#candidate(keyOf(hashes, (first + i * step) * HASH_WORDS));
+      if (ref !== -1) sum ^= this.#pages.warm(ref);
+    }
+    this.warmed = sum;
+  }
+
+  /** As {@link warm}, for blocks of a page that are about to be removed. */
+  warmBlocks(page: number, mask: number): void {
+    let sum = 0;
+    for (let rest = mask; rest !== 0; rest &= rest - 1)
+      sum ^= this.#warmBucket(this.#keyOfBlock(refOf(page, lowestBit(rest))));
+    this.warmed = sum;
+  }
+
+  /** Both ends of a bucket: it may lie across two cache lines. */
+  #warmBucket(key: number): number {
+    const segment = this.#segmentOf(key);
+    const chunk = this.#segments.wordsOf(segment);
+    const bucket = this.#segments.baseOf(segment) + (key & (BUCKETS - 1)) * BUCKET_WORDS;
+    return chunk[bucket]! ^ chunk[bucket + OVERFLOW]!;
+  }
+
+  /** A block in the hash's own bucket with its tag, or -1. */
+  #candidate(key: number): number {
+    const segment = this.#segmentOf(key);
+    const chunk = this.#segments.wordsOf(segment);
+    const bucket = this.#segments.baseOf(segment) + (key & (BUCKETS - 1)) * BUCKET_WORDS;
+    const pattern = Math.imul(tagOf(key), EVERY_BYTE);
+    for (let group = 0; group < 3; group++) {
+      const matches = zeroBytes(chunk[bucket + TAGS + group]! ^ pattern);
+      if (matches !== 0) return chunk[bucket + group * 4 + firstByte(matches)]!;
     }
     return -1;
   }
 
-  /** Files a block under the hash that its page has of it; false when there is no place for it. No block may have that hash already. */
-  insert(ref: number): boolean {
-    const key = this.#keyOfBlock(ref);
-    let segment = this.#directory[this.#entryOf(key)]!;
-    while (this.#meta[segment * META_WORDS]! >= SPLIT_ABOVE && this.#split(segment))
-      segment = this.#directory[this.#entryOf(key)]!;
-    if (this.#meta[segment * META_WORDS] === SEGMENT_PLACES) return false;
+  /**
+   * Files a block that is to get the hash at `hashes[at … at + 4)`, unless there is one with it. Returns the one that is filed now, or
+   * -1 when there is no place for it. Its page must have the hash before anything else is asked of the table.
+   */
+  findOrInsert(ref: number, hashes: Int32Array, at: number): number {
+    const key = keyOf(hashes, at);
+    const found = this.#search(key, hashes, at);
+    if (found !== -1) return found;
+    let segment = this.#segmentOf(key);
+    while (this.#segments.countOf(segment) >= SPLIT_ABOVE && this.#split(segment))
+      segment = this.#segmentOf(key);
+    if (this.#segments.countOf(segment) === SEGMENT_PLACES) return -1;
     this.#put(segment, key, ref);
     this.#size++;
-    return true;
+    return ref;
   }
 
   /** Takes out a block whose page still has its hash. */
   remove(ref: number): void {
     const key = this.#keyOfBlock(ref);
-    const segment = this.#directory[this.#entryOf(key)]!;
-    const chunk = this.#chunks[segment >> CHUNK_SEGMENT_BITS]!;
-    const from = (segment & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS;
+    const segment = this.#segmentOf(key);
+    const chunk = this.#segments.wordsOf(segment);
+    const from = this.#segments.baseOf(segment);
     const place = this.#placeOf(chunk, from, key, ref);
     const bucket = place & ~(BUCKET_WORDS - 1);
     const index = place & (BUCKET_WORDS - 1);
@@ -114,20 +159,20 @@ export class BlockTable {
       chunk[home + OVERFLOW] = (rest & 0xffff) === 0 ? 0 : rest;
     }
     this.#size--;
-    if (--this.#meta[segment * META_WORDS]! < JOIN_BELOW) this.#join(segment);
+    if (this.#segments.addToCount(segment, -1) < JOIN_BELOW) this.#join(segment);
   }
 
   /** A block has moved; its old or its new page has its hash at `to` already. */
   move(from: number, to: number): void {
     const key = this.#keyOfBlock(to);
-    const segment = this.#directory[this.#entryOf(key)]!;
-    const chunk = this.#chunks[segment >> CHUNK_SEGMENT_BITS]!;
-    const place = this.#placeOf(chunk, (segment & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS, key, from);
+    const segment = this.#segmentOf(key);
+    const chunk = this.#segments.wordsOf(segment);
+    const place = this.#placeOf(chunk, this.#segments.baseOf(segment), key, from);
     chunk[place] = to;
   }
 
-  #entryOf(key: number): number {
-    return this.#depth === 0 ? 0 : key >>> (32 - this.#depth);
+  #segmentOf(key: number): number {
+    return this.#segments.directory[key >>> this.#segments.shift]!;
   }
 
   #keyOfBlock(ref: number): number {
@@ -139,21 +184,17 @@ export class BlockTable {
   }
 
   #placeOf(chunk: Int32Array, from: number, key: number, ref: number): number {
-    const home = key & (BUCKETS - 1);
     const pattern = Math.imul(tagOf(key), EVERY_BYTE);
-    const reach = chunk[from + home * BUCKET_WORDS + OVERFLOW]! >>> 16;
-    for (let distance = 0; distance <= reach; distance++) {
-      const bucket = from + ((home + distance) & (BUCKETS - 1)) * BUCKET_WORDS;
-      for (let group = 0; group < 3; group++) {
-        for (
-          let matches = zeroBytes(chunk[bucket + TAGS + group]! ^ pattern);
-          matches !== 0;
-          matches &= matches - 1
-        ) {
-          const place = bucket + group * 4 + firstByte(matches);
+    let bucket = from + (key & (BUCKETS - 1)) * BUCKET_WORDS;
+    for (let left = chunk[bucket + OVERFLOW]! >>> 16; left >= 0; left--) {
+      for (let at4 = 0; at4 < BUCKET_PLACES; at4 += 4) {
+        let matches = zeroBytes(chunk[bucket + TAGS + (at4 >> 2)]! ^ pattern);
+        for (; matches !== 0; matches &= matches - 1) {
+          const place = bucket + at4 + firstByte(matches);
           if (chunk[place] === ref) return place;
         }
       }
+      bucket = from + ((bucket + BUCKET_WORDS) & (SEGMENT_WORDS - 1));
     }
     assert(false, `block ${ref} is not in the table`);
   }
@@ -166,10 +207,10 @@ export class BlockTable {
 
   /** Into a segment that has a free place. */
   #put(segment: number, key: number, ref: number): void {
-    const chunk = this.#chunks[segment >> CHUNK_SEGMENT_BITS]!;
-    const from = (segment & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS;
+    const chunk = this.#segments.wordsOf(segment);
+    const from = this.#segments.baseOf(segment);
     const home = key & (BUCKETS - 1);
-    this.#meta[segment * META_WORDS]!++;
+    this.#segments.addToCount(segment, 1);
     for (let distance = 0; ; distance++) {
       const bucket = from + ((home + distance) & (BUCKETS - 1)) * BUCKET_WORDS;
       for (let group = 0; group < 3; group++) {
@@ -191,8 +232,8 @@ export class BlockTable {
 
   /** Takes all blocks out of a segment into the scratch arrays; returns how many. */
   #empty(segment: number): number {
-    const chunk = this.#chunks[segment >> CHUNK_SEGMENT_BITS]!;
-    const from = (segment & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS;
+    const chunk = this.#segments.wordsOf(segment);
+    const from = this.#segments.baseOf(segment);
     let count = 0;
     for (let bucket = from; bucket < from + SEGMENT_WORDS; bucket += BUCKET_WORDS) {
       for (let index = 0; index < BUCKET_PLACES; index++) {
@@ -203,111 +244,32 @@ export class BlockTable {
       }
     }
     chunk.fill(0, from, from + SEGMENT_WORDS);
-    this.#meta[segment * META_WORDS] = 0;
+    this.#segments.addToCount(segment, -count);
     return count;
   }
 
   #putMoved(count: number): void {
     for (let i = 0; i < count; i++) {
       const key = this.#movedKeys[i]!;
-      this.#put(this.#directory[this.#entryOf(key)]!, key, this.#movedRefs[i]!);
+      this.#put(this.#segmentOf(key), key, this.#movedRefs[i]!);
     }
   }
 
   #split(segment: number): boolean {
-    const depth = this.#meta[segment * META_WORDS + 1]!;
-    if (depth === MAX_DEPTH || (depth === this.#depth && !this.#doubleDirectory())) return false;
-    const prefix = this.#meta[segment * META_WORDS + 2]!;
-    if (!this.#addSegment(depth + 1, prefix * 2 + 1)) return false;
-    this.#describe(segment, depth + 1, prefix * 2);
-    this.#pointTo(this.#numSegments - 1);
+    if (!this.#segments.split(segment)) return false;
     this.#putMoved(this.#empty(segment));
     return true;
   }
 
-  /** Joins a segment with its twin when they fit into one, and the directory's halves when none needs them apart. */
+  /** Joins a segment with its twin when they fit into one. */
   #join(segment: number): void {
-    const depth = this.#meta[segment * META_WORDS + 1]!;
-    if (depth === 0) return;
-    const prefix = this.#meta[segment * META_WORDS + 2]!;
-    const twin = this.#directory[(prefix ^ 1) << (this.#depth - depth)]!;
-    if (this.#meta[twin * META_WORDS + 1] !== depth) return;
-    if (this.#meta[segment * META_WORDS]! + this.#meta[twin * META_WORDS]! > JOIN_AT_MOST) return;
+    const twin = this.#segments.twinOf(segment);
+    if (twin === -1) return;
+    if (this.#segments.countOf(segment) + this.#segments.countOf(twin) > JOIN_AT_MOST) return;
     const count = this.#empty(segment);
-    this.#describe(twin, depth - 1, prefix >> 1);
-    this.#pointTo(twin);
+    this.#segments.joinInto(twin);
     this.#putMoved(count);
-    this.#dropSegment(segment);
-    if (depth === this.#depth) this.#halveDirectory();
-  }
-
-  #describe(segment: number, depth: number, prefix: number): void {
-    this.#meta[segment * META_WORDS + 1] = depth;
-    this.#meta[segment * META_WORDS + 2] = prefix;
-  }
-
-  /** Makes the directory's entries for a segment's bits name it. */
-  #pointTo(segment: number): void {
-    const free = this.#depth - this.#meta[segment * META_WORDS + 1]!;
-    const from = this.#meta[segment * META_WORDS + 2]! << free;
-    this.#directory.fill(segment, from, from + 2 ** free);
-  }
-
-  #doubleDirectory(): boolean {
-    if (!this.#budget.takeForTable(this.#directory.byteLength * 2)) return false;
-    const old = this.#directory;
-    this.#directory = Int32Array.from({ length: old.length * 2 }, (_, entry) => old[entry >> 1]!);
-    this.#depth++;
-    this.#budget.giveFromTable(old.byteLength);
-    return true;
-  }
-
-  #halveDirectory(): void {
-    for (let segment = 0; segment < this.#numSegments; segment++)
-      if (this.#meta[segment * META_WORDS + 1] === this.#depth) return;
-    const old = this.#directory;
-    this.#directory = Int32Array.from({ length: old.length / 2 }, (_, entry) => old[entry * 2]!);
-    this.#depth--;
-    this.#budget.giveFromTable(old.byteLength / 2);
-  }
-
-  #addSegment(depth: number, prefix: number): boolean {
-    const segment = this.#numSegments;
-    if ((segment + 1) * META_WORDS > this.#meta.length && !this.#growMeta()) return false;
-    if (segment >> CHUNK_SEGMENT_BITS === this.#chunks.length) {
-      if (!this.#budget.takeForTable(TABLE_CHUNK_BYTES)) return false;
-      this.#chunks.push(new Int32Array(CHUNK_SEGMENTS * SEGMENT_WORDS));
-    }
-    this.#numSegments++;
-    this.#meta[segment * META_WORDS] = 0;
-    this.#describe(segment, depth, prefix);
-    return true;
-  }
-
-  #growMeta(): boolean {
-    const old = this.#meta;
-    if (!this.#budget.takeForTable(old.byteLength * 2)) return false;
-    this.#meta = new Int32Array(old.length * 2);
-    this.#meta.set(old);
-    this.#budget.giveFromTable(old.byteLength);
-    return true;
-  }
-
-  /** An empty segment goes; the last one takes its place. */
-  #dropSegment(hole: number): void {
-    const last = --this.#numSegments;
-    if (last !== hole) {
-      const from = (last & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS;
-      const words = this.#chunks[last >> CHUNK_SEGMENT_BITS]!.subarray(from, from + SEGMENT_WORDS);
-      this.#chunks[hole >> CHUNK_SEGMENT_BITS]!.set(words, (hole & (CHUNK_SEGMENTS - 1)) << SEGMENT_BITS);
-      words.fill(0);
-      this.#meta.copyWithin(hole * META_WORDS, last * META_WORDS, (last + 1) * META_WORDS);
-      this.#pointTo(hole);
-    }
-    const spare = this.#chunks.length * CHUNK_SEGMENTS - this.#numSegments;
-    if (spare < CHUNK_SEGMENTS + CHUNK_SEGMENTS / 2) return;
-    this.#chunks.pop();
-    this.#budget.giveFromTable(TABLE_CHUNK_BYTES);
+    this.#segments.drop(segment);
   }
 
   /** Throws unless exactly the live blocks are in the table, each once, where a search finds it. */
@@ -323,14 +285,10 @@ export class BlockTable {
       }
     }
     assert(numLive === this.#size, "the table has other blocks than the pages");
+    this.#segments.checkInvariants();
     let numPlaced = 0;
-    for (let segment = 0; segment < this.#numSegments; segment++) {
-      numPlaced += this.#meta[segment * META_WORDS]!;
-      const free = this.#depth - this.#meta[segment * META_WORDS + 1]!;
-      const from = this.#meta[segment * META_WORDS + 2]! << free;
-      for (let entry = from; entry < from + 2 ** free; entry++)
-        assert(this.#directory[entry] === segment, "the directory names another segment");
-    }
+    for (let segment = 0; segment < this.#segments.size; segment++)
+      numPlaced += this.#segments.countOf(segment);
     assert(numPlaced === this.#size, "counts of segments disagree");
   }
 }
@@ -352,7 +310,7 @@ function keyOf(hashes: Int32Array, at: number): number {
 
 /** 2 to 255: next to a true match a byte of 1 may look like one ({@link zeroBytes}), and an empty place must never. */
 function tagOf(key: number): number {
-  const tag = (key >>> BUCKET_BITS) & 0xff;
+  const tag = (key >>> TAG_SHIFT) & 0xff;
   return tag < 2 ? tag + 2 : tag;
 }
 

@@ -1,3 +1,6 @@
+/** From one worker in so many on, everything is cleared. */
+const DENSE_SHARE = 16;
+
 /**
  * What every worker has of one prompt, in leading blocks, by dense worker number. Filled by `PrefixIndex.lookup`; made once and used
  * again, so that a look-up makes no garbage. All workers that are not among {@link workers} have 0 everywhere.
@@ -17,12 +20,11 @@ export class Overlaps {
 
   /** Back to nothing, with a place for every dense number below `numPlaces`. */
   reset(numPlaces: number): void {
-    for (let i = 0; i < this.numWorkers; i++) {
-      const worker = this.workers[i]!;
-      this.device[worker] = 0;
-      this.host[worker] = 0;
-      this.disk[worker] = 0;
-      this.confirmedDevice[worker] = 0;
+    // Many at once are cleared faster together.
+    if (this.numWorkers * DENSE_SHARE > this.workers.length) {
+      for (const tier of [this.device, this.host, this.disk, this.confirmedDevice]) tier.fill(0);
+    } else {
+      for (let i = 0; i < this.numWorkers; i++) this.#clear(this.workers[i]!);
     }
     this.numWorkers = 0;
     if (numPlaces <= this.workers.length) return;
@@ -31,5 +33,12 @@ export class Overlaps {
     this.disk = new Int32Array(numPlaces);
     this.confirmedDevice = new Int32Array(numPlaces);
     this.workers = new Int32Array(numPlaces);
+  }
+
+  #clear(worker: number): void {
+    this.device[worker] = 0;
+    this.host[worker] = 0;
+    this.disk[worker] = 0;
+    this.confirmedDevice[worker] = 0;
   }
 }

@@ -33,8 +33,7 @@ export class PageMerger {
     }
     const beside = this.#pages.openBelow(parent);
     if (beside !== NONE && beside !== page && this.#fit(page, beside)) {
-      // The blocks of both count as used when the later ones were.
-      if (this.#moveInto(page, beside)) this.#pages.touch(beside);
+      this.#moveInto(page, beside);
       return;
     }
     const behind = this.#pages.get(page, PAGE.open);
@@ -50,14 +49,17 @@ export class PageMerger {
     return this.#size(page) + this.#size(other) <= PAGE_BLOCKS;
   }
 
-  #moveInto(from: number, to: number): boolean {
+  #moveInto(from: number, to: number): void {
     const live = this.#pages.get(from, PAGE.live);
+    // What of the two was used counts for both.
+    if (this.#pages.age(from) < this.#pages.age(to))
+      this.#pages.set(to, PAGE.used, this.#pages.get(from, PAGE.used));
     let room = ~this.#pages.get(to, PAGE.live);
     for (let rest = live; rest !== 0; rest &= rest - 1, room &= room - 1)
       this.#slots[lowestBit(rest)] = lowestBit(room);
     const count = this.#uniteHolders(from, to);
-    if (count === NONE) return false;
-    if (!this.#holders.replace(to, this.#scratch.subarray(0, count * HOLDER_WORDS))) return false;
+    if (count === NONE) return;
+    if (!this.#holders.replace(to, this.#scratch.subarray(0, count * HOLDER_WORDS))) return;
     this.#moveBlocks(from, to);
     this.#holders.dropAll(from);
     const open = this.#pages.get(from, PAGE.open);
@@ -65,20 +67,25 @@ export class PageMerger {
     if (this.#pages.openBelow(to) === NONE || this.#pages.openBelow(to) === from)
       this.#pages.setOpenBelow(to, open);
     this.#pages.free(from);
-    return true;
   }
 
   #moveBlocks(from: number, to: number): void {
     const source = this.#pages.chunkOf(from);
     const base = this.#pages.baseOf(from) + PAGE.hashes;
     let live = this.#pages.get(to, PAGE.live);
+    let joined = this.#pages.get(to, PAGE.joined);
+    const wasJoined = this.#pages.get(from, PAGE.joined);
     for (let rest = this.#pages.get(from, PAGE.live); rest !== 0; rest &= rest - 1) {
       const slot = lowestBit(rest);
       const ref = refOf(to, this.#slots[slot]!);
       this.#pages.write(ref, source, base + slot * HASH_WORDS);
       this.#table.move(refOf(from, slot), ref);
       live |= 1 << this.#slots[slot]!;
+      const isNeighbour =
+        ((wasJoined >>> slot) & 1) === 1 && this.#slots[slot] === this.#slots[slot - 1]! + 1;
+      if (isNeighbour) joined |= 1 << this.#slots[slot]!;
     }
+    this.#pages.set(to, PAGE.joined, joined);
     this.#pages.set(to, PAGE.live, live);
   }
 

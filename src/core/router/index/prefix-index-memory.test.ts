@@ -99,8 +99,8 @@ describe("memory of PrefixIndex", () => {
   }
 
   it.each([
-    ["long prompts", 600, 300, 0.05],
-    ["short branches", 12000, 6, 0.02],
+    ["long prompts", 300, 300, 0.05],
+    ["short branches", 6000, 6, 0.02],
   ])(
     "is within 1.5 of a fresh index's when most branches have died: %s",
     (_, numPrompts, maxBlocks, anew) => {
@@ -174,7 +174,7 @@ describe("memory of PrefixIndex", () => {
       }
       expect(index.stats().bytes).toBeLessThanOrEqual(maxBytes);
     };
-    churn({ rng, index, naive, prompts }, { count: 1200, numWorkers: 6, capacity: 20_000, each });
+    churn({ rng, index, naive, prompts }, { count: 800, numWorkers: 6, capacity: 20_000, each });
     index.checkInvariants();
     const { numEvictedBlocks, numRefusedBlocks, numBlocks, peakBytes } = index.stats();
     expect(numEvictedBlocks).toBeGreaterThan(numBlocks);
@@ -188,7 +188,7 @@ describe("memory of PrefixIndex", () => {
     const index = new PrefixIndex({ maxBytes: MIN_INDEX_BYTES });
     index.addWorker("w");
     const out = new Overlaps();
-    const prompts = promptTree(rng, 300, 400, 1);
+    const prompts = promptTree(rng, 200, 400, 1);
     const hot = prompts[0]!;
     const overlap = (prompt: Int32Array): number => {
       index.lookup(prompt, prompt.length / HASH_WORDS, out);
@@ -209,7 +209,7 @@ describe("memory of PrefixIndex", () => {
     }
     expect(numPartly).toBeGreaterThan(0);
     const removed: KvEvent[] = prompts.map((hashes) => ({ kind: "removed", tier: "device", hashes }));
-    index.apply("w", { sequence: 301, isSnapshot: false, events: removed });
+    index.apply("w", { sequence: 201, isSnapshot: false, events: removed });
     expect(index.stats().numBlocks).toBe(0);
     index.checkInvariants();
   });

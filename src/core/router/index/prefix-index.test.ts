@@ -82,7 +82,7 @@ const command = fc.oneof(
     }),
   },
   {
-    weight: 3,
+    weight: 5,
     arbitrary: fc.record({
       kind: fc.constant("predict" as const),
       worker,
@@ -93,7 +93,7 @@ const command = fc.oneof(
     }),
   },
   {
-    weight: 2,
+    weight: 3,
     arbitrary: fc.record({ kind: fc.constant("settle" as const), tag: fc.constantFrom("x", "y", "z") }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("die" as const), worker }) },
@@ -287,6 +287,20 @@ describe("PrefixIndex", () => {
     index.settle("y");
     expect(deviceOf(index, hashes, a)).toBe(10);
     expect(index.stats()).toMatchObject({ numBlocks: 10, numPredictions: 0 });
+  });
+
+  it("does not let a worker that reports a false chain spoil what it says of others", () => {
+    const index = new PrefixIndex({ maxBytes: AMPLE_BYTES });
+    const liar = index.addWorker("liar");
+    const honest = index.addWorker("honest");
+    const [hashes, others] = [PROMPTS[0]!, PROMPTS[1]!];
+    const chained = hashes.slice();
+    chained.set(blocks(others, 80, 81), 3 * HASH_WORDS);
+    index.apply("liar", batch(1, stored(chained)));
+    index.apply("honest", batch(1, stored(hashes)));
+    expect(deviceOf(index, hashes, honest)).toBe(PROMPT_BLOCKS);
+    expect(deviceOf(index, hashes, liar)).toBe(3);
+    index.checkInvariants();
   });
 
   it("answers for as many workers as it takes", () => {

@@ -2,8 +2,8 @@ import type { KvEvent, KvEventBatch } from "../../kv/kv-events.ts";
 import type { WorkerId } from "../../request.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
-import { leadingRun } from "./bits.ts";
-import { HOLDER_WORDS, NONE, PAGE, pageOf, slotOf } from "./block-pages.ts";
+import { leadingRun, lowBits } from "./bits.ts";
+import { HOLDER_WORDS, NONE, PAGE_BLOCKS, pageOf, slotOf } from "./block-pages.ts";
 import { BlockStore } from "./block-store.ts";
 import type { Overlaps } from "./overlaps.ts";
 import { HELD } from "./page-holders.ts";
@@ -19,6 +19,9 @@ export const PREDICTION_TTL_MS = 120_000;
 export const MAX_PREDICTIONS = 65_536;
 /** The part of the ceiling that the predictions' own records may take: one in so many bytes. */
 const PREDICTION_SHARE = 4;
+
+/** A look-up reads the beginnings of so many pages before it needs them. */
+const MAX_PAGES_AHEAD = 16;
 
 const TIERS: readonly number[] = [HELD.device, HELD.host, HELD.disk];
 const ALL_WAYS: readonly number[] = [...TIERS, HELD.predicted, HELD.inTransfer];
@@ -61,7 +64,8 @@ interface IndexedWorker {
  *
  * It says of a worker exactly what its events say, blocks missing in the middle of a chain included, unless the ceiling has made it
  * forget something: then it says less, never more. A block's hash stands for everything up to its end, tenant and model included, so
- * a tenant cannot meet another one's blocks. All 128 bits are compared of each block of a look-up.
+ * a tenant cannot meet another one's blocks. A look-up compares all 128 bits of
+ * the first and of the last block that it finds in each page; what is between them in the chain is then equal too.
  *
  * Blocks are integers: a page and a slot in it. Memory, all in typed arrays, per page of 32 blocks: 576 bytes with its first holder,
  * 24 and more for each further worker that has any of them (36 to 52 by the size of the group), and 8 to 13 bytes for each
@@ -77,8 +81,6 @@ export class PrefixIndex {
   readonly #workers = new Map<WorkerId, IndexedWorker>();
   readonly #freeNumbers: number[] = [];
   #numNumbers = 0;
-  /** Pages that a look-up has walked through. */
-  #path = new Int32Array(64);
   #numUnknownWorkerBatches = 0;
   #numGaps = 0;
   #numRepeatedBatches = 0;
@@ -218,44 +220,25 @@ export class PrefixIndex {
   lookup(hashes: Int32Array, numBlocks: number, out: Overlaps): void {
     out.reset(this.#numNumbers);
     const { pages, table } = this.#store;
+    pages.tick();
     const count = Math.min(numBlocks, Math.floor(hashes.length / HASH_WORDS));
-    let numPages = 0;
+    let warmFrom = -1;
+    let warmTo = -1;
+    let numAhead = 1;
     for (let i = 0; i < count; ) {
       const ref = table.find(hashes, i * HASH_WORDS);
       if (ref === NONE) break;
-      const run = this.#runFrom(ref, hashes, i, count);
-      if (numPages === this.#path.length) this.#growPath();
-      this.#path[numPages++] = pageOf(ref);
+      const run = pages.matchRun(ref, hashes, i * HASH_WORDS, count - i);
+      pages.touch(pageOf(ref));
       if (!this.#overlap(ref, i, run, out)) break;
       i += run;
+      if (i < warmTo && (i - warmFrom) % PAGE_BLOCKS === 0) continue;
+      // Where the next pages begin, if they are full: ever more of them, since most prompts end soon.
+      if (numAhead > 1) table.warmPages(hashes, i, numAhead, PAGE_BLOCKS);
+      warmFrom = i;
+      warmTo = i + numAhead * PAGE_BLOCKS;
+      numAhead = Math.min(2 * numAhead, MAX_PAGES_AHEAD, Math.ceil((count - i) / PAGE_BLOCKS));
     }
-    // The beginning last: it is never less recently used than what goes on from it.
-    while (numPages > 0) pages.touch(this.#path[--numPages]!);
-  }
-
-  /** How many blocks from `ref` on in its page are the prompt's blocks from the i-th on, all 128 bits of each compared. */
-  #runFrom(ref: number, hashes: Int32Array, i: number, count: number): number {
-    const { pages } = this.#store;
-    const page = pageOf(ref);
-    const slot = slotOf(ref);
-    const chunk = pages.chunkOf(page);
-    const base = pages.baseOf(page);
-    const limit = leadingRun(chunk[base + PAGE.live]!, slot, count - i);
-    let run = 1;
-    let at = (i + 1) * HASH_WORDS;
-    let mine = base + PAGE.hashes + (slot + 1) * HASH_WORDS;
-    while (
-      run < limit &&
-      chunk[mine] === hashes[at] &&
-      chunk[mine + 1] === hashes[at + 1] &&
-      chunk[mine + 2] === hashes[at + 2] &&
-      chunk[mine + 3] === hashes[at + 3]
-    ) {
-      run++;
-      at += HASH_WORDS;
-      mine += HASH_WORDS;
-    }
-    return run;
   }
 
   /** Adds `run` blocks to what each worker has that had all `i` before; false when nobody has all of them. */
@@ -266,10 +249,18 @@ export class PrefixIndex {
     const { words, base, count } = holders;
     const { device, host, disk, confirmedDevice } = out;
     const end = base + count * HOLDER_WORDS;
+    const all = lowBits(run) << slot;
     let goesOn = false;
     for (let at = base; at < end; at += HOLDER_WORDS) {
       const worker = words[at]!;
       if (disk[worker] !== i) continue;
+      // Most workers have all of it, and by their own events: then they have it in every sense.
+      if ((words[at + HELD.device]! & all) === all && confirmedDevice[worker] === i) {
+        if (i === 0) out.workers[out.numWorkers++] = worker;
+        confirmedDevice[worker] = device[worker] = host[worker] = disk[worker] = i + run;
+        goesOn = true;
+        continue;
+      }
       const confirmed = words[at + HELD.device]!;
       const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
       const nearby = near | words[at + HELD.host]!;
@@ -283,12 +274,6 @@ export class PrefixIndex {
       if (anywhere === run) goesOn = true;
     }
     return goesOn;
-  }
-
-  #growPath(): void {
-    const longer = new Int32Array(this.#path.length * 2);
-    longer.set(this.#path);
-    this.#path = longer;
   }
 
   stats(): PrefixIndexStats {
