@@ -28,7 +28,7 @@ const DISK_BYTES_PER_MS = 5e6;
  * A wait of so long for the first token counts half as much again, one of twice as long twice as much: so that few wait very long for the
  * good of many.
  */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 4000;
 
 /** Messages of a handoff, and the rest of the decode worker's step after which it takes part. */
 const HANDOFF_MS = 5;
