@@ -21,6 +21,8 @@ const TURN_BLOCKS = 60;
 const MAX_CONVERSATIONS = 1024;
 const CONVERSATIONS_PER_WORKER = 3;
 const REQUESTS_PER_WORKER = 4;
+/** Prompts that are asked about in turn, made before anything is timed. */
+const PROMPTS = 200;
 const WARM_UP = 500;
 const DECISIONS = 2000;
 const INDEX_BYTES = 512 * 1024 * 1024;
@@ -88,17 +90,19 @@ function run(numWorkers: number, layout: (typeof LAYOUTS)[number]): Times {
     histories.push(own);
     store(i % numWorkers, joined(system, own));
   }
+  const prompts = Array.from({ length: PROMPTS }, () =>
+    joined(system, histories[random.nextBelow(histories.length)]!, randomBlocks(random, TURN_BLOCKS)),
+  );
   const inFlight: Array<{ id: string; booking: Booking }> = [];
   const times: Times = { us: [], cpuUs: [] };
   for (let i = 0; i < WARM_UP + DECISIONS; i++) {
     const nowMs = i * 20;
-    const history = histories[random.nextBelow(histories.length)]!;
     const query = {
       requestId: `r${i}`,
       nowMs,
       numPromptTokens: PROMPT_TOKENS + 5,
       maxOutputTokens: 1000,
-      promptBlockHashes: joined(system, history, randomBlocks(random, TURN_BLOCKS)),
+      promptBlockHashes: prompts[i % PROMPTS]!,
       priority: 0,
       firstTokenDeadlineMs: null,
     };

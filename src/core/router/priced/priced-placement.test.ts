@@ -176,7 +176,7 @@ describe("priced placement", () => {
   it("keeps a deadline at the expense of others", () => {
     const run = (firstTokenDeadlineMs: number | null) => {
       const fleet = fleetOf(["p0", "d0"]);
-      decoding(fleet, "d0", 12);
+      decoding(fleet, "d0", 30);
       fleet.place({ numPromptTokens: 5000, requestId: "ahead" });
       return fleet.place({ numPromptTokens: 1000, firstTokenDeadlineMs })!;
     };

@@ -31,7 +31,7 @@ export interface PricedOptions {
 }
 
 export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
-  weights: { decode: 1, disturbance: 1, later: 1, late: 10 },
+  weights: { decode: 0.3, disturbance: 0.3, later: 1, impatience: 1, late: 10 },
   canFetch: false,
   localPrefillBelowTokens: 0,
   indexBytes: 256 * 1024 * 1024,

@@ -14,6 +14,8 @@ export interface PriceWeights {
   readonly disturbance: number;
   /** By which requests that come later are held up. */
   readonly later: number;
+  /** Of long waits for the first token, beyond what they count anyway: see {@link PATIENCE_MS}. */
+  readonly impatience: number;
   /** Beyond the deadline of the first token. */
   readonly late: number;
 }
@@ -21,6 +23,12 @@ export interface PriceWeights {
 /** From memory of the machine, and from its disk, into the accelerator: half of PCIe 5.0 x16, and a fast NVMe drive. */
 const HOST_BYTES_PER_MS = 32e6;
 const DISK_BYTES_PER_MS = 5e6;
+
+/**
+ * A wait of so long for the first token counts half as much again, one of twice as long twice as much: so that few wait very long for the
+ * good of many.
+ */
+const PATIENCE_MS = 4000;
 
 /** Messages of a handoff, and the rest of the decode worker's step after which it takes part. */
 const HANDOFF_MS = 5;
@@ -35,6 +43,7 @@ export const TERMS = [
   "decode",
   "disturbance",
   "later",
+  "impatience",
   "late",
 ] as const;
 
@@ -71,7 +80,7 @@ export interface PricedPair {
   readonly prefill: PrefillOption;
   readonly decode: DecodeOption;
   /** Seconds, in the order of {@link TERMS}. */
-  readonly terms: Float64Array;
+  readonly terms: readonly number[];
   readonly cost: number;
 }
 
@@ -181,23 +190,23 @@ export class Pricer {
     const moveMs = Math.max(0, prefill.moveMs - waitMs);
     // Decodes wait for steps with a prompt in them, less what these steps would have taken without it.
     const stallMs = isLocal ? decode.numRunning * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
-    const firstTokenMs = nowMs + waitMs + moveMs + prefillMs;
-    const terms = Float64Array.of(
-      queueMs,
-      waitMs - queueMs,
-      moveMs,
-      prefillMs,
-      isLocal ? 0 : this.#handoffMs(query, prefill, decode),
-      weights.decode * decode.decodeMs,
-      weights.disturbance * (decode.disturbanceMs + stallMs),
-      weights.later * prefill.laterMs,
-      firstTokenDeadlineMs === null ? 0 : weights.late * Math.max(0, firstTokenMs - firstTokenDeadlineMs),
-    );
+    const firstTokenMs = waitMs + moveMs + prefillMs;
+    const lateMs =
+      firstTokenDeadlineMs === null ? 0 : Math.max(0, nowMs + firstTokenMs - firstTokenDeadlineMs);
+    const terms = [
+      queueMs / 1000,
+      (waitMs - queueMs) / 1000,
+      moveMs / 1000,
+      prefillMs / 1000,
+      isLocal ? 0 : this.#handoffMs(query, prefill, decode) / 1000,
+      (weights.decode * decode.decodeMs) / 1000,
+      (weights.disturbance * (decode.disturbanceMs + stallMs)) / 1000,
+      (weights.later * prefill.laterMs) / 1000,
+      (weights.impatience * firstTokenMs * (firstTokenMs / (2 * PATIENCE_MS))) / 1000,
+      (weights.late * lateMs) / 1000,
+    ];
     let cost = 0;
-    for (let i = 0; i < terms.length; i++) {
-      terms[i]! /= 1000;
-      cost += terms[i]!;
-    }
+    for (const term of terms) cost += term;
     return { prefill, decode, terms, cost };
   }
 
