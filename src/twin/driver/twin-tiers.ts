@@ -62,12 +62,18 @@ export class TwinTiers {
   read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>, nowMs: number): DueReport {
     const bytes = (range.end - range.start) * this.#bytesPerToken;
     const atMs = this.#move(this.#reads.get(piece.tier)!, piece.tier, bytes, nowMs);
-    return { atMs, report: { kind: "read", read, payload: bytes, ms: atMs - nowMs } };
+    return { atMs, report: { kind: "read", read, payload: bytes, ms: this.#ms(piece.tier, bytes) } };
   }
 
   #move(lane: Lane, tier: LowerTier, bytes: number, nowMs: number): number {
-    const { bytesPerSecond, latencyMs } = this.#spec.get(tier)!;
-    lane.freeAtMs = Math.max(lane.freeAtMs, nowMs) + (bytes / bytesPerSecond) * 1000;
+    const { latencyMs } = this.#spec.get(tier)!;
+    lane.freeAtMs = Math.max(lane.freeAtMs, nowMs) + this.#ms(tier, bytes) - latencyMs;
     return lane.freeAtMs + latencyMs;
+  }
+
+  /** How long bytes take by themselves. */
+  #ms(tier: LowerTier, bytes: number): number {
+    const { bytesPerSecond, latencyMs } = this.#spec.get(tier)!;
+    return (bytes / bytesPerSecond) * 1000 + latencyMs;
   }
 }
