@@ -30,6 +30,7 @@ export interface TierListener {
 export class TierDriver {
   readonly #options: TierDriverOptions;
   readonly #stores: ReadonlyMap<LowerTier, TierStore>;
+  readonly #lastReadMs = new Map<LowerTier, number>();
   #listener: TierListener | null = null;
 
   constructor(options: TierDriverOptions) {
@@ -83,7 +84,13 @@ export class TierDriver {
           throw error;
         }
       })
-      .then((payload) => this.#listener?.report({ kind: "read", read, payload, ms: nowMs() - startMs }))
+      .then((payload) => {
+        const endMs = nowMs();
+        // Reads that run at a time share a disk: each is priced from the end of the one before.
+        const ms = endMs - Math.max(startMs, this.#lastReadMs.get(piece.tier) ?? 0);
+        this.#lastReadMs.set(piece.tier, endMs);
+        this.#listener?.report({ kind: "read", read, payload, ms });
+      })
       .catch((error: unknown) => this.#listener?.fatal(error));
   }
 

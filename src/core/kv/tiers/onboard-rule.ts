@@ -1,7 +1,7 @@
 import type { LowerTier } from "./segment.ts";
 
-/** Weight of the newest measurement of a tier. */
-const TIER_SMOOTHING = 0.2;
+/** What the earlier transfers of a tier count after each further one: about the last ten matter. */
+const TRANSFER_DECAY = 0.9;
 /** What the earlier steps count after each further one: about the last hundred matter. */
 const STEP_DECAY = 0.99;
 /** After a tier was found too slow its estimate shrinks by this, so that it is tried again some time. */
@@ -51,7 +51,8 @@ export class PrefillSpeed {
  */
 export class OnboardRule {
   readonly prefill = new PrefillSpeed();
-  readonly #msPerToken = new Map<LowerTier, number>();
+  /** Sums over the last transfers: the price of a token is their quotient, so that short pieces do not count as much as long ones. */
+  readonly #transfers = new Map<LowerTier, { tokens: number; ms: number }>();
   readonly #minTokens: number;
 
   /** Fewer than `minTokens` are always computed: each transfer has its fixed price. */
@@ -59,11 +60,17 @@ export class OnboardRule {
     this.#minTokens = minTokens;
   }
 
-  /** Reading and importing `numTokens` from a tier took `ms`, waits for steps of the engine left out. */
+  /** Reading and importing `numTokens` from a tier took `ms`, waits for steps and for other reads left out. */
   learn(tier: LowerTier, numTokens: number, ms: number): void {
-    const sample = ms / numTokens;
-    const known = this.#msPerToken.get(tier) ?? sample;
-    this.#msPerToken.set(tier, known + TIER_SMOOTHING * (sample - known));
+    const known = this.#transfers.get(tier) ?? { tokens: 0, ms: 0 };
+    known.tokens = TRANSFER_DECAY * known.tokens + numTokens;
+    known.ms = TRANSFER_DECAY * known.ms + ms;
+    this.#transfers.set(tier, known);
+  }
+
+  #msPerToken(tier: LowerTier): number {
+    const known = this.#transfers.get(tier);
+    return known === undefined ? 0 : known.ms / known.tokens;
   }
 
   /**
@@ -80,7 +87,7 @@ export class OnboardRule {
     let mostSavedMs = 0;
     pieces.forEach(({ tier, numTokens }, i) => {
       end += numTokens;
-      transferMs += numTokens * (this.#msPerToken.get(tier) ?? 0);
+      transferMs += numTokens * this.#msPerToken(tier);
       const savedMs = (this.prefill.ms(start, end) ?? Number.POSITIVE_INFINITY) - transferMs;
       if (end - start < this.#minTokens || savedMs < mostSavedMs || savedMs <= 0) return;
       best = i + 1;
@@ -92,7 +99,7 @@ export class OnboardRule {
   }
 
   #relent(tier: LowerTier): void {
-    const known = this.#msPerToken.get(tier);
-    if (known !== undefined) this.#msPerToken.set(tier, RETRY_FACTOR * known);
+    const known = this.#transfers.get(tier);
+    if (known !== undefined) known.ms *= RETRY_FACTOR;
   }
 }

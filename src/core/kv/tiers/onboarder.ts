@@ -35,7 +35,7 @@ export type TierReport =
       readonly segment: Segment;
       readonly bytes: number | null;
     }
-  /** A read has ended after `ms`; `payload` is null when the bytes are gone or damaged. */
+  /** A read has ended that took `ms`, waits for other reads left out; `payload` is null when the bytes are gone or damaged. */
   | { readonly kind: "read"; readonly read: number; readonly payload: unknown; readonly ms: number }
   /** The store of a tier has failed for good. */
   | { readonly kind: "off"; readonly tier: LowerTier };
