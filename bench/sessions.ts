@@ -74,11 +74,9 @@ async function turn(gateway: Gateway, body: Buffer): Promise<{ times: Times; num
   const json = await timed("json", () => parseJsonBody(body, 64));
   const checked: ChatCompletionBody = await timed("check", () => parseBody(chatCompletionBody, json));
   const rendered = await timed("render", () => gateway.template.render(checked, SALT));
-  const { tokens, blockHashes } = await timed("tokenise", () =>
-    gateway.conversations.tokenise(SALT, rendered),
-  );
+  const { tokens, blocks } = await timed("tokenise", () => gateway.conversations.tokenise(SALT, rendered));
   const request: Request = {
-    ...{ id: "request", epoch: 1, promptTokens: tokens, knownBlockHashes: blockHashes! },
+    ...{ id: "request", epoch: 1, promptTokens: tokens, knownBlockHashes: blocks!.hashes },
     ...{ resumedTokens: new Int32Array(0), maxOutputTokens: 100, minOutputTokens: 0 },
     ...{ ignoreEndOfGeneration: false, sampling: GREEDY, cacheSalt: SALT, priority: 0 },
   };

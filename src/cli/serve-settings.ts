@@ -160,6 +160,9 @@ export function loadServeConfig(
     const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
     layered.model.path = resolve(folder, layered.model.path);
   }
+  const fileFolder = dirname(resolve(io.cwd, fileName ?? ""));
+  for (const prefix of layered.gateway?.publicPrefixes ?? [])
+    if (prefix.file !== undefined) prefix.file = resolve(fileFolder, prefix.file);
   const origin = (path: ConfigPath): string =>
     path[0] === "workers" && countOrigins.length > 0 ? countOrigins.join(" and ") : originOf(path);
   const config = resolveServeConfig(withApiKey(layered, given), origin, io.env);
