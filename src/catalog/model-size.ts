@@ -1,4 +1,5 @@
-import type { AttentionShape, ModelShape } from "../core/perf/model-shape.ts";
+import { meanAttentionParameters } from "../core/perf/attention-parameters.ts";
+import type { ModelShape } from "../core/perf/model-shape.ts";
 
 /** Parameters of a model by its shape. Norms, biases and position tables are left out: well under 1 %. */
 export interface ParameterCount {
@@ -10,7 +11,7 @@ export interface ParameterCount {
 export function countParameters(shape: ModelShape): ParameterCount {
   const { hiddenSize: hidden, numLayers, ffn } = shape;
   const embedding = shape.vocabSize * hidden;
-  const attention = attentionParameters(shape.attention, hidden, numLayers);
+  const attention = meanAttentionParameters(shape) * numLayers;
   const embeddings = embedding * (shape.hasTiedEmbeddings ? 1 : 2);
   if (ffn.kind === "dense") {
     const mlp = (ffn.isGated ? 3 : 2) * hidden * ffn.intermediateSize * numLayers;
@@ -26,27 +27,6 @@ export function countParameters(shape: ModelShape): ParameterCount {
     total: common + numMoeLayers * ffn.numExperts * expert + embeddings,
     active: common + numMoeLayers * ffn.expertsPerToken * expert + embedding,
   };
-}
-
-/** Projections of all layers. Linear layers whose sizes are not in the shape are counted like the others. */
-function attentionParameters(attention: AttentionShape, hidden: number, numLayers: number): number {
-  if (attention.kind === "mla") return latentParameters(attention, hidden) * numLayers;
-  const { numHeads, numKvHeads, headDim, numLinearLayers, linear } = attention;
-  const full = hidden * headDim * (2 * numHeads + 2 * numKvHeads);
-  if (linear === undefined) return full * numLayers;
-  // Queries and keys, then values, gate and output.
-  const keys = 2 * linear.numKeyHeads * linear.keyHeadDim;
-  const values = 3 * linear.numValueHeads * linear.valueHeadDim;
-  return full * (numLayers - numLinearLayers) + hidden * (keys + values) * numLinearLayers;
-}
-
-function latentParameters(attention: Extract<AttentionShape, { kind: "mla" }>, hidden: number): number {
-  const { numHeads, kvLoraRank, qLoraRank, ropeHeadDim, nopeHeadDim, vHeadDim } = attention;
-  const queryWidth = numHeads * (nopeHeadDim + ropeHeadDim);
-  const query = qLoraRank === 0 ? hidden * queryWidth : qLoraRank * (hidden + queryWidth);
-  const latent = hidden * (kvLoraRank + ropeHeadDim);
-  const expanded = kvLoraRank * numHeads * (nopeHeadDim + vHeadDim);
-  return query + latent + expanded + numHeads * vHeadDim * hidden;
 }
 
 /**

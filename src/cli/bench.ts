@@ -9,6 +9,7 @@ import type { RecordedRequest } from "../protocol/run-record.ts";
 import { BENCH_SETTINGS, loadBenchOptions } from "./bench-settings.ts";
 import { type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { writeRun } from "./live-run.ts";
+import { ProgressLine } from "./progress-line.ts";
 import { addSettings } from "./settings.ts";
 
 const EXAMPLES = `
@@ -20,9 +21,6 @@ Examples:
 
 An open loop (--rate) sends on schedule, whatever the server does, and counts TTFT and E2E from the schedule.
 Ctrl-C stops the run and prints what there is. Exit code 1: interrupted, or no request completed.`;
-
-/** Time between two updates of the progress line. */
-const PROGRESS_INTERVAL_MS = 200;
 
 /** Adds `twofold bench`. */
 export function addBench(program: Command, io: CliIo, exit: (code: ExitCode) => void): void {
@@ -54,7 +52,7 @@ export function addBench(program: Command, io: CliIo, exit: (code: ExitCode) => 
         clock: monotonicClock,
         signal: interrupt.signal,
         startedAt: new Date(),
-        onProgress: (state) => progress.show(state),
+        onProgress: (state) => progress.show(() => describe(state)),
         onRecord(record, trace, startMs) {
           if (folder === null) return;
           const request = toRecordedRequest(record, trace, startMs);
@@ -72,28 +70,8 @@ export function addBench(program: Command, io: CliIo, exit: (code: ExitCode) => 
   });
 }
 
-/** One line on a terminal that is written over; nothing at all elsewhere. */
-class ProgressLine {
-  readonly #io: CliIo;
-  #shownAtMs = Number.NEGATIVE_INFINITY;
-  #isShown = false;
-
-  constructor(io: CliIo) {
-    this.#io = io;
-  }
-
-  show(state: LoadProgress): void {
-    const nowMs = monotonicClock.nowMs();
-    if (this.#io.stderr.isTTY !== true || nowMs - this.#shownAtMs < PROGRESS_INTERVAL_MS) return;
-    this.#shownAtMs = nowMs;
-    this.#isShown = true;
-    const counts = `${state.numCompleted} completed, ${state.numInFlight} in flight`;
-    const losses = `${state.numFailed} failed, ${state.numDropped} dropped`;
-    this.#io.stderr.write(`\r\x1b[K${state.phase}: ${state.numScheduled} sent, ${counts}, ${losses}`);
-  }
-
-  clear(): void {
-    if (this.#isShown) this.#io.stderr.write("\r\x1b[K");
-    this.#isShown = false;
-  }
+function describe(state: LoadProgress): string {
+  const counts = `${state.numCompleted} completed, ${state.numInFlight} in flight`;
+  const losses = `${state.numFailed} failed, ${state.numDropped} dropped`;
+  return `${state.phase}: ${state.numScheduled} sent, ${counts}, ${losses}`;
 }

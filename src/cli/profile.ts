@@ -1,16 +1,19 @@
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { z } from "zod";
-import { monotonicClock } from "../bench/clock.ts";
+import type { WorkerRole } from "../core/request.ts";
+import type { ServeConfig } from "../protocol/fleet-file.ts";
 import type { Profile } from "../protocol/profile-file.ts";
 import { RUN_FILES } from "../protocol/run-record.ts";
 import { readRun, replayRecorded } from "../twin/validate/own.ts";
 import { type ComparedMetric, compareRun } from "../twin/validate/run-comparison.ts";
 import { CliError, type CliIo, EXIT, type ExitCode } from "./io.ts";
 import { busyMsOf, recordLiveRun } from "./live-run.ts";
+import { checkOutputFile } from "./output-file.ts";
 import { ProfileRun } from "./profile-run.ts";
 import { renderComparison, renderProfile } from "./profile-table.ts";
+import { ProgressLine } from "./progress-line.ts";
 import { fleetValuesOf } from "./serve-child.ts";
 import { loadServeConfig, SERVE_SETTINGS } from "./serve-settings.ts";
 import { addSettings, readSettings, type Setting } from "./settings.ts";
@@ -74,9 +77,6 @@ const PROMPT_SHARE = { min: 1 / 16, max: 1 };
 const MAX_PROMPT_TOKENS = 800;
 const OUTPUT_TOKENS = { min: 20, max: 100 };
 
-/** Time between two updates of the progress line. */
-const PROGRESS_INTERVAL_MS = 200;
-
 /** Adds `twofold profile`. */
 export function addProfile(program: Command, io: CliIo, exit: (code: ExitCode) => void): void {
   const command = program
@@ -109,6 +109,10 @@ async function profile(
   const number = (key: string, fallback: number): number =>
     (given.get(key)?.value as number | undefined) ?? fallback;
   const config = loadServeConfig(fleet, flags, io);
+  if (typeof flags.out === "string") checkOutputFile("--out", flags.out, io.cwd);
+  const liveFolder = typeof flags.validate === "string" ? resolve(io.cwd, flags.validate) : null;
+  const liveWorkers = liveFolder === null ? [] : localWorkersOf(config);
+  if (liveFolder !== null) makeFolder(liveFolder);
   const interrupt = new AbortController();
   const subscription = io.onSignal(() => {
     if (interrupt.signal.aborted) io.exitNow(EXIT.failure);
@@ -125,7 +129,7 @@ async function profile(
       signal,
       env: io.env,
       onProgress: ({ phase, round }) =>
-        progress.show(round === 0 ? `warming up: ${phase}` : `round ${round}: ${phase}`),
+        progress.show(() => (round === 0 ? `warming up: ${phase}` : `round ${round}: ${phase}`)),
     });
     let measured: Profile;
     try {
@@ -136,10 +140,10 @@ async function profile(
     if (signal.aborted) throw new CliError(EXIT.failure, "interrupted; nothing was written");
     if (typeof flags.out === "string") writeProfile(resolve(io.cwd, flags.out), measured);
     let metrics: ComparedMetric[] | null = null;
-    if (typeof flags.validate === "string") {
-      progress.show("live run", true);
-      const folder = resolve(io.cwd, flags.validate);
-      metrics = await validate({ folder, measured, config, fleet, flags, io, signal }, number);
+    if (liveFolder !== null) {
+      progress.show(() => "live run", true);
+      const parts = { folder: liveFolder, workers: liveWorkers, measured, config, io, signal };
+      metrics = await validate(parts, number);
     }
     progress.clear();
     if (flags.json === true) io.stdout.write(`${JSON.stringify({ profile: measured, metrics })}\n`);
@@ -151,24 +155,42 @@ async function profile(
   }
 }
 
+/** Workers of a live run. */
+interface LocalPool {
+  readonly role: WorkerRole;
+  readonly count: number;
+}
+
+function localWorkersOf({ workers }: ServeConfig): LocalPool[] {
+  return workers.map((entry) => {
+    if ("address" in entry)
+      throw new CliError(EXIT.usage, "--validate starts the fleet on this machine; leave remote workers out");
+    return { role: entry.role, count: entry.count };
+  });
+}
+
+/** Before measuring: a folder that cannot be made shall not cost it. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CliError(EXIT.usage, `--validate: ${reason}; name another folder`, { cause: error });
+  }
+}
+
 async function validate(
   parts: {
     folder: string;
+    workers: LocalPool[];
     measured: Profile;
-    config: ReturnType<typeof loadServeConfig>;
-    fleet: string | undefined;
-    flags: Readonly<Record<string, unknown>>;
+    config: ServeConfig;
     io: CliIo;
     signal: AbortSignal;
   },
   number: (key: string, fallback: number) => number,
 ): Promise<ComparedMetric[]> {
-  const { folder, measured, config, signal, io } = parts;
-  const workers = config.workers.map((entry) => {
-    if ("address" in entry)
-      throw new CliError(EXIT.usage, "--validate starts the fleet on this machine; leave remote workers out");
-    return { role: entry.role, count: entry.count };
-  });
+  const { folder, workers, measured, config, signal, io } = parts;
   const longest = Math.min(MAX_PROMPT_TOKENS, measured.range.contextTokens - OUTPUT_TOKENS.max);
   const prompt = { min: Math.max(1, Math.round(longest * PROMPT_SHARE.min)), max: Math.max(1, longest) };
   const { prefillMs, decodeMs } = busyMsOf(
@@ -212,30 +234,5 @@ function writeProfile(path: string, profile: Profile): void {
     throw new CliError(EXIT.failure, `--out: ${RUN_FILES.profile} cannot be written: ${reason}`, {
       cause: error,
     });
-  }
-}
-
-/** One line on a terminal that is written over; nothing at all elsewhere. */
-class ProgressLine {
-  readonly #io: CliIo;
-  #shownAtMs = Number.NEGATIVE_INFINITY;
-  #isShown = false;
-
-  constructor(io: CliIo) {
-    this.#io = io;
-  }
-
-  show(text: string, isNow = false): void {
-    const nowMs = monotonicClock.nowMs();
-    if (this.#io.stderr.isTTY !== true) return;
-    if (!isNow && nowMs - this.#shownAtMs < PROGRESS_INTERVAL_MS) return;
-    this.#shownAtMs = nowMs;
-    this.#isShown = true;
-    this.#io.stderr.write(`\r\x1b[K${text}`);
-  }
-
-  clear(): void {
-    if (this.#isShown) this.#io.stderr.write("\r\x1b[K");
-    this.#isShown = false;
   }
 }

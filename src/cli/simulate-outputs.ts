@@ -1,30 +1,28 @@
-import { closeSync, openSync, statSync, writeFileSync, writeSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { ConfigError } from "../protocol/config-error.ts";
+import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { resolve } from "node:path";
 import type { SimulationResult } from "../protocol/simulation-schema.ts";
 import { chromeTrace } from "../twin/report/chrome-trace.ts";
 import { type DetailedRun, renderPage } from "../twin/report/html/page.ts";
 import type { CliIo } from "./io.ts";
+import { checkOutputFile } from "./output-file.ts";
 
 /** Files to write; null: none. */
 export interface SimulateOutputs {
   readonly html: string | null;
   readonly chromeTrace: string | null;
+  /** Written while the run goes on. */
+  readonly record: string | null;
 }
 
-/** Finds out before a long run whether its results can be written. Throws {@link ConfigError}. */
+/** Finds out before a long run whether its results can be written. Throws `ConfigError`. */
 export function checkOutputs(outputs: SimulateOutputs, cwd: string): void {
   const files = [
     ["--html", outputs.html],
     ["--chrome-trace", outputs.chromeTrace],
+    ["--record", outputs.record],
   ] as const;
   for (const [origin, file] of files) {
-    if (file === null) continue;
-    const folder = dirname(resolve(cwd, file));
-    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) continue;
-    throw new ConfigError([
-      { origin, message: `there is no folder ${folder}; make it, or name another file` },
-    ]);
+    if (file !== null) checkOutputFile(origin, file, cwd);
   }
 }
 
@@ -49,4 +47,5 @@ export function writeOutputs(
     }
     io.stderr.write(`Wrote ${outputs.chromeTrace}\n`);
   }
+  if (outputs.record !== null) io.stderr.write(`Wrote ${outputs.record}\n`);
 }

@@ -61,7 +61,7 @@ test("names missing data, a broken line, and a folder without tables", async () 
   expect(missing.io.errText).toMatch(/--data: .*none does not exist; it has to be a folder/);
   const broken = await run("aiconfigurator", "--data", join(folder, "bad.csv"));
   expect(broken.code).toBe(1);
-  expect(broken.io.errText).toMatch(/bad\.csv:2: 2 fields, but the header has 16/);
+  expect(broken.io.errText).toMatch(/bad\.csv:2: has 2 fields; the header names 16/);
   const empty = await run("kernels", "--data", folder);
   expect(empty.code).toBe(1);
   expect(empty.io.errText).toMatch(/no \*_perf\.parquet below it/);

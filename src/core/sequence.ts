@@ -1,20 +1,25 @@
 import type { FinishReason, Request } from "./request.ts";
 import { assert } from "./util/assert.ts";
 
-/** Output tokens that a sequence has room for at first; the room doubles when it is full. */
-const FIRST_OUTPUT_ROOM = 64;
-
 /**
  * Where a sequence stands on one worker.
  *
  * - `waiting`: known, holds no blocks
  * - `running`: holds a slot and blocks, takes part in steps
+ * - `onboarding`: holds a slot and blocks that KV of a lower tier is being written into
  * - `receiving`: holds a slot and blocks that another worker's KV is being written into
- * - `received`: has all that KV and waits for a place in the batch
+ * - `received`: has all that KV, or what came up, and waits for a place in the batch
  * - `handing-off`: computed, holds its blocks until the decode worker has verified its copy
  * - `finished`: holds nothing
  */
-export type SequenceStatus = "waiting" | "running" | "receiving" | "received" | "handing-off" | "finished";
+export type SequenceStatus =
+  | "waiting"
+  | "running"
+  | "onboarding"
+  | "receiving"
+  | "received"
+  | "handing-off"
+  | "finished";
 
 /**
  * One request on one worker: its known tokens (prompt and output so far), how many of them have KV, and where that KV lies.
@@ -51,8 +56,8 @@ export class Sequence {
   readonly order: number;
   /** When the sequence stops after its prompt because another worker decodes it. */
   readonly stopsAfterPrefill: boolean;
-  /** Output tokens in [0, numOutputTokens). The prompt stays in the request: long prompts are not copied. */
-  #output: Int32Array;
+  /** The prompt stays in the request: long prompts are not copied. */
+  readonly #output: number[];
   /** The step that the sequence was last scheduled in; owned by the scheduler's step builder. */
   stepMark = 0;
   numPreemptions = 0;
@@ -68,9 +73,7 @@ export class Sequence {
     this.numPromptTokens = request.promptTokens.length;
     this.numKnownTokens = numKnown;
     this.maxKnownTokens = request.promptTokens.length + request.maxOutputTokens;
-    const room = Math.max(FIRST_OUTPUT_ROOM, 2 * request.resumedTokens.length);
-    this.#output = new Int32Array(Math.min(request.maxOutputTokens, room));
-    this.#output.set(request.resumedTokens);
+    this.#output = [...request.resumedTokens];
   }
 
   /** The known token at a position in [0, numKnownTokens). */
@@ -84,7 +87,7 @@ export class Sequence {
   knownTokens(): Int32Array {
     const tokens = new Int32Array(this.numKnownTokens);
     tokens.set(this.request.promptTokens);
-    tokens.set(this.#output.subarray(0, this.numOutputTokens), this.numPromptTokens);
+    tokens.set(this.#output, this.numPromptTokens);
     return tokens;
   }
 
@@ -106,13 +109,14 @@ export class Sequence {
   /** Appends a sampled token. The caller has computed everything before it. */
   append(token: number): void {
     assert(this.numKnownTokens < this.maxKnownTokens, "output exceeds its bound");
-    const at = this.numOutputTokens;
-    if (at === this.#output.length) {
-      const output = new Int32Array(Math.min(2 * at, this.request.maxOutputTokens));
-      output.set(this.#output);
-      this.#output = output;
-    }
-    this.#output[at] = token;
+    this.#output.push(token);
     this.numKnownTokens++;
+  }
+
+  /** Appends the tokens [from, to) of a list. */
+  appendAll(tokens: ReadonlyArray<{ readonly token: number }>, from: number, to: number): void {
+    assert(this.numKnownTokens + to - from <= this.maxKnownTokens, "output exceeds its bound");
+    for (let i = from; i < to; i++) this.#output.push(tokens[i]!.token);
+    this.numKnownTokens += to - from;
   }
 }

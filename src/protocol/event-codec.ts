@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { TokenLogprobs } from "../core/request.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
 import { ERRORS, type ErrorCode } from "./errors.ts";
+import { encodeReport, reportSchema } from "./report-codec.ts";
 import { epochSchema, requestIdSchema, tokenSchema } from "./request-codec.ts";
 import type { TokenEvent, WorkerEvent } from "./worker-rpc.ts";
 
@@ -24,9 +25,10 @@ export class EventCodecError extends Error {
  *
  * Token events are the hot path, so they are one flat array with five elements per token and no keys:
  * `["t", requestId, epoch, index, token, logprobs, requestId, …]`, where `logprobs` is 0 or what
- * {@link encodeLogprobs} returns. Everything else is the event as an object.
+ * {@link encodeLogprobs} returns. Everything else is the event as an object, reports as {@link encodeReport} writes them.
  */
 export function encodeEvent(event: WorkerEvent): string {
+  if (event.kind === "kv" || event.kind === "steps") return JSON.stringify(encodeReport(event));
   if (event.kind !== "tokens") return JSON.stringify(event);
   const flat: unknown[] = ["t"];
   for (const { requestId, epoch, index, sampled } of event.tokens) {
@@ -116,6 +118,16 @@ function logprobOf(value: unknown): number {
 const countSchema = z.number().int().nonnegative();
 const errorCodeSchema = z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]);
 
+const tierStatsSchema = z.strictObject({
+  blocks: countSchema,
+  bytes: countSchema,
+  hits: countSchema,
+  misses: countSchema,
+  evictions: countSchema,
+  bad: countSchema,
+  dropped: countSchema,
+});
+
 const loadSchema = z.strictObject({
   numRunning: countSchema,
   numWaiting: countSchema,
@@ -131,6 +143,7 @@ const loadSchema = z.strictObject({
     .record(z.string().max(64), countSchema)
     .refine((labels) => Object.keys(labels).length <= MAX_HANDOFF_LABELS, "too many labels"),
   handoffBytes: countSchema,
+  tiers: z.partialRecord(z.enum(["host", "disk"]), tierStatsSchema),
   rssBytes: countSchema,
 });
 
@@ -156,4 +169,5 @@ const eventSchema = z.discriminatedUnion("kind", [
     message: z.string().transform((text) => text.slice(0, MAX_TEXT_LENGTH)),
   }),
   z.strictObject({ kind: z.literal("load"), load: loadSchema }),
+  reportSchema,
 ]);

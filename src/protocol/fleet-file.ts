@@ -49,6 +49,8 @@ export type ServeConfig = Omit<Filled, "model" | "workers" | "gateway" | "kvToke
   };
   readonly workers: ReadonlyArray<LocalWorkers | RemoteWorker>;
   readonly gateway: Omit<Filled["gateway"], "keys"> & { readonly keys: readonly ApiKeyHash[] };
+  /** Where to record what the dispatcher is told and decides; absent: nowhere. Never from the file. */
+  readonly record?: { readonly path: string; readonly twofoldVersion: string };
 };
 
 /** A fleet file that has been read: what it says, and where it says it. */

@@ -80,6 +80,11 @@ describe("bad input is refused with its place and what is allowed", () => {
       BASE.replace("role: decode", "role: prefill"),
       /s\.yaml:8:5: fleets\.split\.workers: nothing decodes/,
     ],
+    [
+      "pools that cannot hand over",
+      BASE.replace("role: decode", "blockTokens: 32\n        role: decode"),
+      /s\.yaml:11:9: fleets\.split\.workers\[1\]\.blockTokens: 32 differs from the 16 of "prefill"; pools of a fleet hand KV over/,
+    ],
     ["two pools of one name", BASE.replace("name: decode", "name: prefill"), /"prefill" is taken/],
     [
       "a service level of no known kind",

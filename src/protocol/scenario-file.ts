@@ -86,6 +86,11 @@ function fleetConflicts(name: string, { workers }: ScenarioFleet): Conflict[] {
       conflicts.push({ path: [...path, index, "name"], message });
     }
     names.add(pool.name);
+    const { blockTokens } = workers[0]!;
+    if (pool.blockTokens !== blockTokens) {
+      const message = `fleets.${name}.workers[${index}].blockTokens: ${pool.blockTokens} differs from the ${blockTokens} of ${show(workers[0]!.name)}; pools of a fleet hand KV over and need one block size`;
+      conflicts.push({ path: [...path, index, "blockTokens"], message });
+    }
     if (pool.policy === "chunked" && pool.tokenBudget < pool.maxRunning && pool.role !== "prefill") {
       const message = `fleets.${name}.workers[${index}].tokenBudget: ${pool.tokenBudget} is less than maxRunning ${pool.maxRunning}; prompts would have no room beside decoding sequences`;
       conflicts.push({ path: [...path, index, "tokenBudget"], message });

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { blockSizeTokensSchema, policySchema, roleSchema } from "./fleet-schema.ts";
+import { blockSizeTokensSchema, placementPolicySchema, policySchema, roleSchema } from "./fleet-schema.ts";
 import { networkSchema } from "./network-schema.ts";
 import { sloSchema } from "./slo-schema.ts";
 import { workloadSchema } from "./workload-schema.ts";
@@ -107,13 +107,15 @@ const poolSchema = z.strictObject({
 });
 
 const placementSchema = z.strictObject({
-  policy: z.enum(["load", "token-jsq", "mixed-pool", "fewest-requests", "cache-aware"]).default("load"),
+  policy: placementPolicySchema.default("load"),
   /** Prompts with fewer tokens are prefilled on their decode worker. */
   localPrefillBelowTokens: z.int().min(0).max(MAX_TOKENS).default(0),
   /** A prefill queue that would grow beyond it is long: another worker joins the mixed pool. */
   maxPendingTokens: z.int().min(1).max(MAX_TOKENS).default(8192),
-  /** Blocks that a cache-aware policy remembers of each prefill worker. */
+  /** Prompt blocks that `mooncake` and `cache-aware` remember of each worker that does not say what it has cached. */
   rememberedBlocks: z.int().min(1).max(10_000_000).default(200_000),
+  /** `dynamo`: 0 takes the lowest cost; above it costs are drawn. */
+  temperature: z.number().min(0).max(100).default(0),
   /** Policies see how long each output will be, as some papers assume; nobody knows that in production. */
   knowsOutputLength: z.boolean().default(false),
 });

@@ -1,4 +1,7 @@
+import type { KvEventBatch } from "../core/kv/kv-events.ts";
+import type { LowerTier, TierStats } from "../core/kv/tiers/segment.ts";
 import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../core/request.ts";
+import type { ObservedStep } from "../core/router/placement.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
 import type { EngineInfo } from "../serve/engine/engine.ts";
 import type { ErrorCode } from "./errors.ts";
@@ -47,6 +50,8 @@ export interface WorkerLoad {
   readonly prefixTokensQueried: number;
   readonly handoffs: Readonly<Record<string, number>>;
   readonly handoffBytes: number;
+  /** Tiers of KV below the engine, by name. */
+  readonly tiers: Readonly<Partial<Record<LowerTier, TierStats>>>;
   readonly rssBytes: number;
 }
 
@@ -81,13 +86,28 @@ export type WorkerEvent =
       readonly message: string;
     }
   /** Heartbeat, at least every second. */
-  | { readonly kind: "load"; readonly load: WorkerLoad };
+  | { readonly kind: "load"; readonly load: WorkerLoad }
+  | WorkerReport;
+
+/** What a worker tells of itself to subscribers that ask for reports. */
+export type WorkerReport =
+  /** Its caches have changed. The first batch after a subscription is a snapshot. */
+  | { readonly kind: "kv"; readonly batch: KvEventBatch }
+  /** Steps that it has run, in order. */
+  | { readonly kind: "steps"; readonly steps: readonly ObservedStep[] }
+  /** It has handed KV over: from the last push of a handoff to the ack, the import at the other side included. */
+  | { readonly kind: "transfer"; readonly to: WorkerId; readonly bytes: number; readonly ms: number };
 
 export interface TokenEvent {
   readonly requestId: RequestId;
   readonly epoch: number;
   readonly index: number;
   readonly sampled: SampledToken;
+}
+
+/** `GET /v1/events`, or `GET /v1/events?reports=1`. By default no reports. */
+export interface SubscribeOptions {
+  readonly reports: boolean;
 }
 
 /** What the RPC server needs from the worker behind it. */
@@ -97,6 +117,8 @@ export interface WorkerService {
   submit(request: Request, assignment: Assignment): void;
   /** Stops a request within one step; an unknown id or an older epoch is ignored. */
   cancel(requestId: RequestId, epoch: number): void;
-  /** Streams events to a gateway. When the gateway goes, the worker drops its requests. */
-  subscribe(sink: (event: WorkerEvent) => void): { unsubscribe(): void };
+  /** Streams events to a gateway, reports among them if asked for. When the gateway goes, the worker drops its requests. */
+  subscribe(sink: (event: WorkerEvent) => void, options?: SubscribeOptions): { unsubscribe(): void };
+  /** Tells every subscriber that takes reports what the caches hold. */
+  snapshotKv(): void;
 }

@@ -1,5 +1,7 @@
 import type { ScenarioFleet, ScenarioValues } from "../protocol/scenario-file.ts";
 import type { Assumption } from "../protocol/simulation-schema.ts";
+import { formatNumber } from "./report/format.ts";
+import type { Assumption as NetworkFigure } from "./world/assumption.ts";
 
 /** What a scenario assumes on its own account, whichever fleet runs. */
 export function scenarioAssumptions(values: ScenarioValues): Assumption[] {
@@ -48,4 +50,37 @@ export function fleetAssumptions(name: string, fleet: ScenarioFleet, values: Sce
     statements.push(`paper mode: step times are those of the coarse model ${paper.model}, not of ours`);
   }
   return statements.map((statement) => ({ subject: name, statement }));
+}
+
+/** Fleets that share a part state its assumptions once. */
+export function distinct(entries: readonly Assumption[]): Assumption[] {
+  return [...new Map(entries.map((entry) => [`${entry.subject}\n${entry.statement}`, entry])).values()];
+}
+
+/** A figure of a network as a sentence. */
+export function describeNetworkFigure({ name, value, unit, source }: NetworkFigure): string {
+  const isBytes = unit.startsWith("bytes");
+  const shown = isBytes
+    ? `${formatNumber(value / 1e9)} GB${unit.slice("bytes".length)}`
+    : `${formatNumber(value)} ${unit}`;
+  return `${name} is ${shown.trimEnd()} (${source})`;
+}
+
+/** What networks rest on, by fleet. What holds for all fleets stands once; the rest says for which. */
+export function networkStatements(
+  fleets: readonly string[],
+  statements: ReadonlyMap<string, readonly string[]>,
+): Assumption[] {
+  const owners = new Map<string, string[]>();
+  for (const fleet of fleets) {
+    for (const statement of statements.get(fleet) ?? []) {
+      const names = owners.get(statement);
+      if (names === undefined) owners.set(statement, [fleet]);
+      else names.push(fleet);
+    }
+  }
+  return [...owners].map(([statement, names]) => ({
+    subject: names.length === fleets.length ? "network" : `network of ${names.join(", ")}`,
+    statement,
+  }));
 }

@@ -12,6 +12,7 @@ import {
 } from "../protocol/scenario-file.ts";
 import type { Assumption, PoolDescription } from "../protocol/simulation-schema.ts";
 import { fleetAssumptions } from "./assumptions.ts";
+import { findBlockProblem } from "./driver/check-spec.ts";
 import { type PartDevice, type PartEndpoint, PartError, type TwinParts } from "./parts.ts";
 import type { RecordedWorker, WorkerPower } from "./record/recorder.ts";
 import { createReference, type Reference } from "./record/reference-times.ts";
@@ -57,11 +58,15 @@ export function planFleet(file: ScenarioFile, name: string, parts: TwinParts, fo
     const perf = at(file, poolPath, () => parts.perf({ ...pool, model, device: device.spec, paper }));
     return planPool(file, pool, device, perf);
   });
+  const workers = plans.flatMap((plan) => plan.workers);
+  const problem = findBlockProblem(workers);
+  if (problem !== null)
+    throw scenarioError(file, [...path, "workers"], `${formatPath([...path, "workers"])}: ${problem}`);
   return {
     name,
     description: fleet.description,
     pools: plans.map((plan) => plan.description),
-    workers: plans.flatMap((plan) => plan.workers),
+    workers,
     endpoints: plans.flatMap((plan) => plan.endpoints),
     reported: plans.flatMap((plan) => plan.reported),
     recorded: plans.flatMap((plan) => plan.recorded),
@@ -169,7 +174,6 @@ function planPool(file: ScenarioFile, pool: ScenarioPool, device: PartDevice, pe
       name,
       pool: pool.name,
       device: device.spec,
-      parallelism: pool.parallelism,
       numDevices,
     })),
     reported: ids.map((id) => ({ id, pool: pool.name, kvCapacityBlocks: numBlocks, economics })),

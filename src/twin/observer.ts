@@ -1,4 +1,4 @@
-import type { StepTime } from "../core/perf/perf-model.ts";
+import type { TimeSource } from "../core/perf/perf-model.ts";
 import type { StepLoad } from "../core/perf/step-load.ts";
 import type { WorkerId } from "../core/request.ts";
 import type { PlacementDecision } from "../core/router/placement.ts";
@@ -17,6 +17,8 @@ export interface RequestOutcome {
   readonly maxGapMs: number;
   /** Mean of the longest tenth of the gaps, at least one of them (Mooncake's TBT); null unless asked for, or without a gap. */
   readonly worstGapsMs: number | null;
+  /** Gaps between its tokens in their order; null unless asked for. */
+  readonly gapsMs: readonly number[] | null;
   /** From arrival to the start of the first step that computes the request (scheduling delay); null when none has. */
   readonly queuedMs: number | null;
   /** Prompt tokens found in a prefix cache at the first admission. */
@@ -25,20 +27,36 @@ export interface RequestOutcome {
   readonly decodeWorker: WorkerId | null;
 }
 
+/** Steps of one worker that follow each other without a pause and compute the same sequences; a step alone is a row of one. */
+export interface StepRow {
+  /** What the first of the steps computes. In each further one every decode attends to one token more. */
+  readonly load: StepLoad;
+  /** Step `i` of [from, to) lasts from `boundsMs[i]` to `boundsMs[i + 1]`. */
+  readonly boundsMs: Float64Array;
+  readonly from: number;
+  readonly to: number;
+  /** Milliseconds of each step that are not the accelerators'. */
+  readonly hostMs: number;
+  readonly source: TimeSource;
+  readonly isExtrapolated: boolean;
+}
+
 /**
  * What a run of the twin tells whoever records it. Every call comes in order of virtual time; nothing passed in may be kept
- * (loads and times are filled again).
+ * (rows and their loads are filled again).
  */
 export interface TwinObserver {
-  /** Whether outcomes are to have `worstGapsMs`, for which every gap of a request is kept until its end. Default false. */
+  /** Whether outcomes are to have `gapsMs` and `worstGapsMs`: every gap of a request is then kept until its end. Default false. */
   readonly wantsGaps?: boolean;
   requestArrived(request: WorkloadRequest, nowMs: number): void;
   requestPlaced(request: WorkloadRequest, decision: PlacementDecision, nowMs: number): void;
   /** `gapMs` between output tokens of one request, seen `count` times by requests of any kind. */
   tokenGap(gapMs: number, count: number): void;
+  /** Gaps between times `from` and `to` of a list, each seen `count` times: what {@link tokenGap} says of them one by one. */
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void;
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void;
-  /** A worker has run one step. `load` is what it computed; a run of equal decode steps is reported step by step. */
-  stepDone(worker: WorkerId, startMs: number, endMs: number, load: StepLoad, time: StepTime): void;
+  /** A worker has run some steps, of which the last ends now or has ended since the worker was last looked at. */
+  stepsDone(worker: WorkerId, row: StepRow): void;
   /** KV has moved from one worker to another. */
   transferDone(from: WorkerId, to: WorkerId, bytes: number, startMs: number, endMs: number): void;
   /** Blocks in use and blocks kept as prefix cache on a worker, whenever a step ends. */

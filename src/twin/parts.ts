@@ -1,4 +1,4 @@
-import type { DeviceSpec, Parallelism } from "../core/perf/device-spec.ts";
+import type { DeviceSpec } from "../core/perf/device-spec.ts";
 import type { ModelShape } from "../core/perf/model-shape.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import type { PlacementPolicy } from "../core/router/placement.ts";
@@ -42,8 +42,13 @@ export interface PartEndpoint {
   readonly name: string;
   readonly pool: string;
   readonly device: DeviceSpec;
-  readonly parallelism: Parallelism;
   readonly numDevices: number;
+}
+
+/** A network, with the figures that it rests on in sentences. */
+export interface PartNetwork {
+  readonly network: Network;
+  readonly assumptions: readonly string[];
 }
 
 /** What a worker's perf model is made from. */
@@ -65,8 +70,9 @@ export interface TwinParts {
   /** `overrides` replace figures by the catalogue's keys. `folder` is where relative paths start. */
   device(id: string, overrides: Readonly<Record<string, number>>, folder: string): PartDevice;
   perf(query: PerfQuery): PerfModel;
-  network(section: NetworkSection, endpoints: readonly PartEndpoint[]): Network;
-  placement(section: ScenarioValues["placement"]): PlacementPolicy;
+  network(section: NetworkSection, endpoints: readonly PartEndpoint[]): PartNetwork;
+  /** `seed` is for policies that draw. */
+  placement(section: ScenarioValues["placement"], seed: number): PlacementPolicy;
   workload(section: WorkloadSection, seed: number, folder: string): WorkloadSource;
   run(spec: TwinSpec, source: WorkloadSource, observer: TwinObserver): TwinSummary;
 }

@@ -17,21 +17,16 @@ import type { KernelTables } from "../core/perf/efficiencies.ts";
 import { EngineModel } from "../core/perf/engine-overheads.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import { DEFAULT_HOST_COSTS, type HostCosts, NO_HOST_COSTS } from "../core/perf/step-pricer.ts";
-import { createLoadPlacement, type PlacementPolicy } from "../core/router/placement.ts";
-import { createCacheAwarePlacement } from "../core/router/policies/cache-aware.ts";
-import { createFewestRequestsPlacement } from "../core/router/policies/fewest-requests.ts";
-import { createMixedPoolPlacement } from "../core/router/policies/mixed-pool.ts";
-import { createTokenJsqPlacement } from "../core/router/policies/token-jsq.ts";
-import { assertNever } from "../core/util/assert.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import { Rng } from "../core/util/rng.ts";
 import type { ScenarioFile } from "../protocol/scenario-file.ts";
+import { describeNetworkFigure } from "./assumptions.ts";
 import { runTwin } from "./driver/run-twin.ts";
 import { buildNetwork } from "./network/build-network.ts";
 import { paperPerf } from "./paper/paper-perf.ts";
 import { type PartDevice, PartError, type PerfQuery, type TwinParts } from "./parts.ts";
 import { isProfileDevice, profileDevice, profilePerf } from "./profile-device.ts";
 import { loadKernelTables } from "./tables/kernel-tables.ts";
-import { TableError } from "./tables/parquet-rows.ts";
 import { openWorkload } from "./workload/open-workload.ts";
 
 /** The parts that `twofold simulate` puts scenarios together from: the catalogue, the perf model, the network and the driver. */
@@ -42,26 +37,14 @@ type DeviceTables = ReadonlyMap<string, KernelTables>;
 
 /**
  * Parts that price kernels by the user's measured tables where there are any (`--tables`), for the devices of a scenario. Rejects with
- * `TableError` when the folder has tables of none of them.
+ * `TableError` when the folder has tables of none of them, or some that cannot be used.
  */
 export async function partsWithTables(folder: string, { values }: ScenarioFile): Promise<TwinParts> {
   const pools = Object.values(values.fleets).flatMap((fleet) => fleet.workers);
   const devices = new Set(
     [...pools, ...(values.reference === undefined ? [] : [values.reference])].map(({ device }) => device),
   );
-  const tables = new Map<string, KernelTables>();
-  let firstError: unknown = null;
-  for (const device of devices) {
-    try {
-      tables.set(device, await loadKernelTables(folder, device));
-    } catch (error) {
-      // Tables of some of the devices are enough.
-      if (!(error instanceof TableError)) throw error;
-      firstError ??= error;
-    }
-  }
-  if (tables.size === 0) throw firstError;
-  return partsOf(BUILT_IN_CATALOG, tables);
+  return partsOf(BUILT_IN_CATALOG, await loadKernelTables(folder, devices));
 }
 
 function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
@@ -78,9 +61,10 @@ function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
     network(section, endpoints) {
       const groups = new Map(endpoints.map(({ pool, device }) => [pool, { name: pool, device }]));
       const workers = endpoints.map(({ name, pool, numDevices }) => ({ name, group: pool, numDevices }));
-      return buildNetwork({ network: section, groups: [...groups.values()], workers }).network;
+      const built = buildNetwork({ network: section, groups: [...groups.values()], workers });
+      return { network: built.network, assumptions: built.assumptions.map(describeNetworkFigure) };
     },
-    placement: placementOf,
+    placement: (section, seed) => createPlacementPolicy(section.policy, { ...section, seed }),
     workload: (section, seed, folder) => openWorkload(section, { baseDir: folder, rng: new Rng(seed) }),
     run: runTwin,
   };
@@ -149,24 +133,6 @@ function perfOf(query: PerfQuery, tables: DeviceTables): PerfModel {
   if (engine !== "vllm") return kernels.model;
   const overheads = vllmOverheads({ deviceId: query.device.id, model: query.model, isOffloading: false });
   return new EngineModel(kernels.model, query.model, { ...overheads, ...stated(host) });
-}
-
-function placementOf(section: Parameters<TwinParts["placement"]>[0]): PlacementPolicy {
-  const { policy, maxPendingTokens, rememberedBlocks } = section;
-  switch (policy) {
-    case "load":
-      return createLoadPlacement(section);
-    case "token-jsq":
-      return createTokenJsqPlacement();
-    case "mixed-pool":
-      return createMixedPoolPlacement({ maxPendingTokens });
-    case "fewest-requests":
-      return createFewestRequestsPlacement();
-    case "cache-aware":
-      return createCacheAwarePlacement({ maxBlocksPerWorker: rememberedBlocks });
-    default:
-      return assertNever(policy);
-  }
 }
 
 /** What the scenario says of the host. */

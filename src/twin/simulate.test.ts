@@ -5,6 +5,7 @@ import { ConfigError } from "../protocol/config-error.ts";
 import { parseScenarioFile } from "../protocol/scenario-file.ts";
 import { simulationResultSchema } from "../protocol/simulation-schema.ts";
 import { scenarioAssumptions } from "./assumptions.ts";
+import { PRODUCTION_PARTS } from "./production-parts.ts";
 import { makeSimulationResult } from "./report/result.ts";
 import { estimate, studentT975 } from "./report/statistics.ts";
 import { Simulation } from "./simulate.ts";
@@ -117,6 +118,16 @@ test("a workload without an end needs a limit, so that no run goes on for ever",
   expect(problemOf(`${endless}limits: { requests: 60 }\n`)).toBe("");
 });
 
+test("KV whose blocks cannot be kept in memory, or are none, is refused with its place", () => {
+  const kv = (tokens: number, blockTokens: number): string =>
+    problemOf(FAKE_SCENARIO.replaceAll("role: ", `kvTokens: ${tokens}, blockTokens: ${blockTokens}, role: `));
+  expect(kv(1e9, 1)).toBe(
+    "s.yaml:11:5: fleets.split.workers: worker prefill-0 has 1000000000 blocks of KV; allowed: 16777216; use larger blocks or less KV",
+  );
+  expect(kv(1e9, 128)).toBe("");
+  expect(kv(15, 16)).toContain("worker prefill-0 has no room for a block of KV");
+});
+
 test("requests after the limit never arrive", () => {
   expect(simulation(FAKE_SCENARIO, ["limits.requests=7"]).run("split", 1).result.requests.arrived).toBe(7);
 });
@@ -175,6 +186,31 @@ test("the same seed gives the same result, and fleets are compared seed by seed"
   );
   expect(difference.mean).toBeCloseTo(values.reduce((sum, value) => sum + value, 0) / 3, 9);
   expect(difference.n).toBe(3);
+});
+
+const TWO_NETWORKS = `name: Two networks
+model: llama-3.1-8b
+fleets:
+  near: { workers: [{ name: both, role: both, count: 2, device: h100-sxm }] }
+  far:
+    network: { preset: ethernet-25g, rackOversubscription: 2 }
+    workers: [{ name: both, role: both, count: 2, device: h100-sxm }]
+workload: { kind: requests, requests: 1, inputTokens: 10, outputTokens: 10, arrivals: { kind: poisson, requestsPerSecond: 1 } }
+`;
+
+test("what networks rest on is stated, and for which fleet where they differ", () => {
+  const file = parseScenarioFile(TWO_NETWORKS, "s.yaml");
+  const both = new Simulation(file, PRODUCTION_PARTS, "/");
+  for (const fleet of ["near", "far"]) both.check(fleet);
+  const stated = both.assumptions(["near", "far"]).map((entry) => `${entry.subject}: ${entry.statement}`);
+  expect(stated).toContain("network: both: host link is 64.0 GB/s per device (device of both)");
+  expect(stated).toContain(
+    "network of far: both: NIC is 3.13 GB/s per node (network section, preset ethernet-25g)",
+  );
+  expect(stated).toContain(
+    "network of far: rack oversubscription is 2.00 (network section, preset ethernet-25g)",
+  );
+  expect(stated.filter((text) => text.includes("host link"))).toHaveLength(1);
 });
 
 test("intervals follow Student's t", () => {

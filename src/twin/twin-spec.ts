@@ -1,3 +1,5 @@
+import type { DispatcherLimits } from "../core/dispatch/dispatcher.ts";
+import type { DispatchEntry } from "../core/dispatch/recorded-dispatcher.ts";
 import type { HandoffOrder } from "../core/handoff/sender.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import type { WorkerId, WorkerRole } from "../core/request.ts";
@@ -70,6 +72,11 @@ export interface TwinSpec {
   readonly maxStepsPerPlan?: number;
   /** Called with every plan that a worker begins, for comparisons with another driver of the same code. */
   readonly onPlan?: (worker: WorkerId, plan: StepPlan) => void;
+  /**
+   * Called once with the dispatcher's limits; what it returns is called with everything that the dispatcher is told, and its decisions. Placement
+   * then gets no perf model, as in the server.
+   */
+  readonly record?: (limits: DispatcherLimits) => (entry: DispatchEntry) => void;
 }
 
 /** How a run ended. */

@@ -1,11 +1,17 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { KvEventBatch } from "../../src/core/kv/kv-events.ts";
 import type { PerfModel } from "../../src/core/perf/perf-model.ts";
 import { GREEDY, type Request } from "../../src/core/request.ts";
-import { createLoadPlacement } from "../../src/core/router/placement.ts";
+import {
+  createLoadPlacement,
+  type FleetEvent,
+  type PlacementPolicy,
+} from "../../src/core/router/placement.ts";
 import { Rng } from "../../src/core/util/rng.ts";
 import { runTwin } from "../../src/twin/driver/run-twin.ts";
 import { ListSource } from "../../src/twin/workload/list-source.ts";
 import type { WorkloadRequest } from "../../src/twin/workload/workload.ts";
+import { hashTexts } from "../support/kv-listener.ts";
 import { describePlan, LiveFleet, type LiveFleetOptions } from "../support/live-fleet.ts";
 import {
   ListObserver,
@@ -18,6 +24,7 @@ import {
 
 /** Repeats every case; another one is as good. */
 const SEED = 1;
+const BLOCK_TOKENS = 16;
 /** Longest virtual time that a script may take. */
 const MAX_MS = 1_000_000;
 
@@ -60,6 +67,62 @@ function script(count: number, meanGapMs: number, seed: number): WorkloadRequest
   });
 }
 
+/** The same with prompts that begin alike, in 16 families. */
+function sharingScript(count: number, meanGapMs: number, seed: number): WorkloadRequest[] {
+  const stream = new Rng(seed).stream("sharing");
+  return script(count, meanGapMs, seed).map((request, index) => {
+    const family = stream.nextBelow(16);
+    const numShared = stream.nextBelow(12);
+    const numBlocks = Math.ceil(request.inputTokens / BLOCK_TOKENS);
+    const ids = Array.from({ length: numBlocks }, (_, at) =>
+      at < numShared ? family * 20 + at : 1000 + index * 20 + at,
+    );
+    return { ...request, blocks: { blockTokens: BLOCK_TOKENS, scope: "", ids } };
+  });
+}
+
+/** Places by load, and listens. */
+class Listening implements PlacementPolicy {
+  readonly #inner = createLoadPlacement({ localPrefillBelowTokens: 0 });
+  readonly name = "listening";
+  readonly place = this.#inner.place.bind(this.#inner);
+  readonly batches: Record<string, KvEventBatch[]> = {};
+  readonly transferMs: number[] = [];
+  numSteps = 0;
+
+  observe(event: FleetEvent): void {
+    if (event.kind === "kv") {
+      this.batches[event.worker] ??= [];
+      this.batches[event.worker]!.push(event.batch);
+    } else if (event.kind === "steps") this.numSteps += event.steps.length;
+    else if (event.kind === "transfer") this.transferMs.push(event.ms);
+  }
+
+  /** Every batch, hashes named in order of their first appearance: the worlds hash different things. */
+  told(): Record<string, string[]> {
+    const names = new Map<string, number>();
+    const nameAll = (hashes: Int32Array) =>
+      hashTexts(hashes).map((hash) => {
+        if (!names.has(hash)) names.set(hash, names.size);
+        return names.get(hash);
+      });
+    return Object.fromEntries(
+      Object.entries(this.batches).map(([worker, batches]) => {
+        names.clear();
+        const lines = batches.map(({ sequence, isSnapshot, events }) => {
+          const told = events.map((event) => {
+            if (event.kind === "cleared") return event;
+            const parent = event.kind === "stored" && event.parent !== null ? nameAll(event.parent) : null;
+            return { ...event, parent, hashes: nameAll(event.hashes) };
+          });
+          return `${sequence} ${isSnapshot} ${JSON.stringify(told)}`;
+        });
+        return [worker, lines];
+      }),
+    );
+  }
+}
+
 interface Decisions {
   readonly plans: Record<string, string[]>;
   readonly placements: Record<string, string>;
@@ -95,13 +158,13 @@ function decideInTwin(options: LiveFleetOptions, requests: readonly WorkloadRequ
       tokenBudget: options.policy === "chunked" ? options.chunkTokens : Math.min(4096, options.kvTokens),
       maxRunning: options.maxRunning,
       maxWaiting: 256,
-      maxCachedBlocks: 0,
+      maxCachedBlocks: Math.floor((options.prefixCacheTokens ?? 0) / BLOCK_TOKENS),
     }),
   );
   const spec = twinSpec({
     workers,
     network: new PrivateLinks({ bytesPerSecond: Number.POSITIVE_INFINITY, latencyMs: options.latencyMs }),
-    placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
+    placement: options.placement ?? createLoadPlacement({ localPrefillBelowTokens: 0 }),
     outputBound: "true",
     maxStepsPerPlan: 1,
     onPlan: (worker, plan) => plans[worker]!.push(describePlan(plan)),
@@ -133,12 +196,21 @@ async function decideLive(
 
 let numTokensMade = 0;
 
-/** A prompt that shares nothing with any other, as those of the script. */
-function toRequest({ id, inputTokens, outputTokens }: WorkloadRequest): Request {
+/** Tokens that stand for the identities of a prompt's blocks; or that nobody else has, where it has none. */
+function promptTokensOf({ inputTokens, blocks }: WorkloadRequest): Int32Array {
+  return Int32Array.from({ length: inputTokens }, (_, position) => {
+    if (blocks === null) return 5 + (numTokensMade++ % 200);
+    const id = blocks.ids[Math.floor(position / BLOCK_TOKENS)]!;
+    return 5 + (position % 2 === 0 ? id % 200 : Math.floor(id / 200));
+  });
+}
+
+function toRequest(workload: WorkloadRequest): Request {
+  const { id, outputTokens } = workload;
   return {
     id,
     epoch: 0,
-    promptTokens: Int32Array.from({ length: inputTokens }, () => 5 + (numTokensMade++ % 200)),
+    promptTokens: promptTokensOf(workload),
     resumedTokens: new Int32Array(0),
     maxOutputTokens: outputTokens,
     minOutputTokens: 0,
@@ -177,5 +249,32 @@ describe("the server's loop and the twin", () => {
     for (const { id } of options.workers) expect(twin.plans[id], `plans of ${id}`).toEqual(live.plans[id]);
     expect(twin.ends).toEqual(live.ends);
     expect(Object.keys(live.ends)).toHaveLength(requests.length);
+  });
+
+  it.each<[string, Partial<LiveFleetOptions> & Pick<LiveFleetOptions, "workers">, number]>([
+    ["one worker for everything", { workers: UNSPLIT }, 400],
+    ["a split fleet", { workers: SPLIT }, 400],
+    ["a fleet of every role with a small cache", { workers: MANY, prefixCacheTokens: 400 }, 150],
+    ["too little KV", { workers: SPLIT, kvTokens: 640 }, 300],
+  ])("tell the same of the workers' caches: %s", async (_, changes, meanGapMs) => {
+    const requests = sharingScript(24, meanGapMs, SEED);
+    const options = { ...BASE, prefixCacheTokens: 100_000, ...changes };
+    const live = new Listening();
+    const twin = new Listening();
+    const liveDecisions = await decideLive({ ...options, placement: live }, requests);
+    const twinDecisions = decideInTwin({ ...options, placement: twin }, requests);
+    expect(twinDecisions).toEqual(liveDecisions);
+    const toldLive = live.told();
+    for (const [id, lines] of Object.entries(twin.told())) {
+      expect(lines.length).toBeGreaterThan(3);
+      // A run of the twin is over with its last request; a worker may have something to say after that.
+      expect(toldLive[id]!.length - lines.length).toBeLessThanOrEqual(1);
+      expect(lines).toEqual(toldLive[id]!.slice(0, lines.length));
+    }
+    expect(Object.keys(twin.batches)).toHaveLength(options.workers.length);
+    expect(live.numSteps).toBeGreaterThan(50);
+    // There with the KV, and back with the ack.
+    for (const ms of live.transferMs) expect(ms).toBeGreaterThanOrEqual(2 * options.latencyMs);
+    expect(live.transferMs.length > 0).toBe(options.workers.length > 1);
   });
 });

@@ -196,7 +196,8 @@ class FakeRun {
   #stepEnd(worker: FakeWorker): void {
     const { load, spec, running, startMs } = worker;
     spec.perf.stepTime(load, this.#time);
-    this.#observer.stepDone(spec.id, startMs, this.#nowMs, load, this.#time);
+    const boundsMs = Float64Array.of(startMs, this.#nowMs);
+    this.#observer.stepsDone(spec.id, { ...this.#time, load, boundsMs, from: 0, to: 1 });
     worker.stepEndMs = Number.POSITIVE_INFINITY;
     const prefill = load.numPrefills > 0 ? running.find((item) => item.prefillLeft > 0) : undefined;
     for (const item of [...running]) {
@@ -244,6 +245,7 @@ class FakeRun {
       numOutputTokens: item.numOutput,
       maxGapMs: item.maxGapMs,
       worstGapsMs: null,
+      gapsMs: null,
       queuedMs: null,
       numCachedTokens: request.kind === "chat" ? Math.floor(request.inputTokens / 4) : 0,
       prefillWorker: item.prefillWorker,
@@ -313,7 +315,7 @@ export const FAKE_PARTS: TwinParts = {
     return fakePerf(2 / (device.denseFlops.bf16 ?? 1) / parallelism.tp);
   },
   network() {
-    return {
+    const network = {
       start: () => 0,
       cancel: () => undefined,
       nextEndMs: Number.POSITIVE_INFINITY,
@@ -321,6 +323,7 @@ export const FAKE_PARTS: TwinParts = {
       latencyMs: () => 0,
       scale: () => undefined,
     };
+    return { network, assumptions: ["latency of every transfer is 0 ms (these parts)"] };
   },
   placement: (section) => createLoadPlacement(section),
   workload(section, seed) {

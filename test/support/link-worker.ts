@@ -2,6 +2,7 @@ import type { Request, RequestId } from "../../src/core/request.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
+  type SubscribeOptions,
   type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
@@ -24,6 +25,7 @@ export const IDLE_LOAD: WorkerLoad = {
   prefixTokensQueried: 0,
   handoffs: {},
   handoffBytes: 0,
+  tiers: {},
   rssBytes: 1,
 };
 
@@ -58,7 +60,8 @@ export function makeHello(overrides: Partial<WorkerHello> = {}): WorkerHello {
 
 export type ServiceCall =
   | { readonly kind: "submit"; readonly request: Request; readonly assignment: Assignment }
-  | { readonly kind: "cancel"; readonly requestId: RequestId; readonly epoch: number };
+  | { readonly kind: "cancel"; readonly requestId: RequestId; readonly epoch: number }
+  | { readonly kind: "snapshot-kv" };
 
 /** A worker that records what it is asked and says what the test tells it to say. */
 export class RecordingService implements WorkerService {
@@ -66,6 +69,8 @@ export class RecordingService implements WorkerService {
   /** The number of subscribers after each change. */
   readonly subscriptions = new Recorder<number>();
   readonly #sinks = new Set<(event: WorkerEvent) => void>();
+  /** Whether each subscriber asked for reports. */
+  readonly reports: boolean[] = [];
   greeting: unknown = makeHello();
   refusal: Error | null = null;
 
@@ -82,8 +87,18 @@ export class RecordingService implements WorkerService {
     this.calls.add({ kind: "cancel", requestId, epoch });
   }
 
-  subscribe(sink: (event: WorkerEvent) => void): { unsubscribe(): void } {
+  snapshotKv(): void {
+    this.calls.add({ kind: "snapshot-kv" });
+  }
+
+  subscribe(
+    sink: (event: WorkerEvent) => void,
+    options: SubscribeOptions = { reports: false },
+  ): {
+    unsubscribe(): void;
+  } {
     this.#sinks.add(sink);
+    this.reports.push(options.reports);
     this.subscriptions.add(this.#sinks.size);
     return {
       unsubscribe: () => {

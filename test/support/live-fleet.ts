@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import { Dispatcher } from "../../src/core/dispatch/dispatcher.ts";
 import type { HandoffMessage } from "../../src/core/handoff/messages.ts";
 import type { Request, WorkerId, WorkerRole } from "../../src/core/request.ts";
-import { createLoadPlacement } from "../../src/core/router/placement.ts";
+import { createLoadPlacement, type PlacementPolicy } from "../../src/core/router/placement.ts";
 import type { StepPlan } from "../../src/core/scheduler/step-plan.ts";
 import { resolveWorkerConfig } from "../../src/protocol/worker-config.ts";
 import { StubEngine } from "../../src/serve/engine/stub/stub-engine.ts";
@@ -22,6 +22,10 @@ export interface LiveFleetOptions {
   readonly stepMs: number;
   readonly tokenMs: number;
   readonly latencyMs: number;
+  /** Default: by load. */
+  readonly placement?: PlacementPolicy;
+  /** Default: nothing is kept. */
+  readonly prefixCacheTokens?: number;
 }
 
 /** Our server's parts from the dispatcher to the engine, in one process: real drivers and stub engines, on links of a fixed latency. */
@@ -34,7 +38,7 @@ export class LiveFleet {
 
   constructor(options: LiveFleetOptions) {
     const dispatcher = new Dispatcher({
-      placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
+      placement: options.placement ?? createLoadPlacement({ localPrefillBelowTokens: 0 }),
       maxRequests: 10_000,
       maxWaitMs: 60_000,
       maxAttempts: 3,
@@ -88,7 +92,7 @@ export class LiveFleet {
         chunkTokens,
         maxRunning,
         policy,
-        prefixCacheTokens: 0,
+        prefixCacheTokens: options.prefixCacheTokens ?? 0,
         listen: "unix:/unused",
         kvListen: "unix:/unused-kv",
       },
@@ -99,12 +103,15 @@ export class LiveFleet {
     });
     driver.attachMesh(this.#meshOf(id, options.latencyMs), `unix:/${id}`);
     this.#drivers.set(id, driver);
-    driver.subscribe((event) => this.#fleet.onWorkerEvent(id, event));
     this.#fleet.addWorker(driver.hello(), {
       submit: async (request, assignment) => driver.submit(request, assignment),
       cancel: async (requestId, epoch) => driver.cancel(requestId, epoch),
+      snapshotKv: async () => driver.snapshotKv(),
       close: () => {},
     });
+    const { takesReports } = this.#fleet;
+    // As a stream does it: after the fleet knows the worker, and never inside of a call.
+    driver.subscribe((event) => this.#fleet.onWorkerEvent(id, event), { reports: takesReports });
   }
 
   /** Messages take a fixed time; frames of KV follow each other, each when the one before has arrived. */

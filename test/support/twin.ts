@@ -2,7 +2,7 @@ import type { PerfModel, StepTime } from "../../src/core/perf/perf-model.ts";
 import type { StepLoad } from "../../src/core/perf/step-load.ts";
 import { createLoadPlacement } from "../../src/core/router/placement.ts";
 import type { FlowId, Network } from "../../src/twin/network/network.ts";
-import type { RequestOutcome, TwinObserver } from "../../src/twin/observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver } from "../../src/twin/observer.ts";
 import type { TwinSpec, TwinWorkerSpec } from "../../src/twin/twin-spec.ts";
 import { plainRequest } from "../../src/twin/workload/plain-request.ts";
 import type { WorkloadRequest } from "../../src/twin/workload/workload.ts";
@@ -91,9 +91,16 @@ export class ListObserver implements TwinObserver {
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome): void {
     this.outcomes.set(request.id, outcome);
   }
-  stepDone(worker: string, startMs: number, endMs: number, load: StepLoad): void {
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
+  }
+  stepsDone(worker: string, { load, boundsMs, from, to }: StepRow): void {
     const { numDecodes, decodeContextTokens, numPrefillTokens } = load;
-    this.steps.push(`${worker} ${startMs}-${endMs} ${numDecodes}/${decodeContextTokens}+${numPrefillTokens}`);
+    for (let step = from; step < to; step++) {
+      const contextTokens = decodeContextTokens + (step - from) * numDecodes;
+      const times = `${boundsMs[step]}-${boundsMs[step + 1]}`;
+      this.steps.push(`${worker} ${times} ${numDecodes}/${contextTokens}+${numPrefillTokens}`);
+    }
   }
   transferDone(from: string, to: string, bytes: number, startMs: number, endMs: number): void {
     this.transfers.push({ from, to, bytes, startMs, endMs });

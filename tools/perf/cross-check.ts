@@ -9,7 +9,7 @@ import { validationModel } from "../../src/catalog/models-validation.ts";
 import { efficienciesOf } from "../../src/core/perf/efficiencies.ts";
 import { KernelTimes } from "../../src/core/perf/kernel-times.ts";
 import type { AttentionKernel } from "../../src/core/perf/operators/attention.ts";
-import { readCsv } from "../../src/twin/validate/csv.ts";
+import { readCsv } from "../../src/twin/csv-file.ts";
 import { ErrorSample } from "../../src/twin/validate/error-stats.ts";
 import { deviceOfSystem } from "../../src/twin/validate/systems.ts";
 
@@ -40,9 +40,7 @@ function vidurGemms(values: Readonly<Record<string, string>>): ReadonlyArray<[st
 async function vidur(device: string, system: string, model: string): Promise<void> {
   const kernels = kernelsOf(system);
   const errors = new ErrorSample();
-  for (const { values } of await readCsv(join(root, `vidur/compute/${device}/${model}/mlp.csv`), [
-    "num_tokens",
-  ]))
+  for (const { values } of readCsv(join(root, `vidur/compute/${device}/${model}/mlp.csv`), ["num_tokens"]))
     for (const [name, n, k] of vidurGemms(values)) {
       const measured = Number(values[`time_stats.${name}.median`]);
       if (measured > 0) errors.add(kernels.gemmMs("bf16", Number(values.num_tokens), n, k), measured);
@@ -71,13 +69,13 @@ async function servingSim(folder: string, path: string, tp: number): Promise<voi
     ...(width > 0 ? { gate_up_proj: [2 * width, hidden], down_proj: [hidden, width] } : {}),
   };
   const gemm = new ErrorSample();
-  for (const { values } of await readCsv(join(base, "dense.csv"), ["layer", "tokens", "time_us"])) {
+  for (const { values } of readCsv(join(base, "dense.csv"), ["layer", "tokens", "time_us"])) {
     const shape = shapes[values.layer ?? ""];
     if (shape !== undefined)
       gemm.add(kernels.gemmMs("bf16", Number(values.tokens), ...shape), Number(values.time_us) / 1e3);
   }
   const [prefill, decode] = [new ErrorSample(), new ErrorSample()];
-  for (const { values } of await readCsv(join(base, "attention.csv"), ["prefill_chunk", "time_us"])) {
+  for (const { values } of readCsv(join(base, "attention.csv"), ["prefill_chunk", "time_us"])) {
     const [chunk, cached] = [Number(values.prefill_chunk), Number(values.kv_prefill)];
     const [sequences, context] = [Number(values.n_decode), Number(values.kv_decode)];
     const measured = Number(values.time_us) / 1e3;

@@ -10,12 +10,12 @@
 import { writeFileSync } from "node:fs";
 import type { EngineCalibration, EngineFit, TtftWeights } from "../../src/core/perf/engine-calibration.ts";
 import { PLAIN_KERNELS } from "../../src/core/perf/engine-calibration.ts";
+import { readCsv } from "../../src/twin/csv-file.ts";
 import {
   calibrationKey,
   type Prediction,
   SiliconPredictor,
 } from "../../src/twin/validate/aiconfigurator-predict.ts";
-import { readCsv } from "../../src/twin/validate/csv.ts";
 import { ErrorSample } from "../../src/twin/validate/error-stats.ts";
 import { SILICON_COLUMNS, type SiliconRow, siliconRow } from "../../src/twin/validate/silicon-row.ts";
 import { halfOf } from "../../src/twin/validate/split.ts";
@@ -148,7 +148,7 @@ async function main(args: readonly string[]): Promise<void> {
   const half = (row: SiliconRow): 0 | 1 =>
     halfOf(isByGroup ? `${row.engine} ${row.model.name} ${row.system}` : row.id);
   const rows: SiliconRow[] = [];
-  for (const csvRow of await readCsv(path, SILICON_COLUMNS)) {
+  for (const csvRow of readCsv(path, SILICON_COLUMNS)) {
     const row = siliconRow(csvRow);
     if (!("reason" in row)) rows.push(row);
   }

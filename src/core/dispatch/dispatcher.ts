@@ -2,20 +2,24 @@ import type { HandoffFailure } from "../handoff/messages.ts";
 import type { KvEventBatch } from "../kv/kv-events.ts";
 import type { FinishReason, Request, RequestId, WorkerId } from "../request.ts";
 import { type Booking, FleetLedger } from "../router/fleet-ledger.ts";
+import { type KvCounts, KvFeed } from "../router/kv-feed.ts";
 import type { ObservedStep, PlacementDecision, PlacementPolicy, WorkerFacts } from "../router/placement.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
-import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
+import { type Flight, newFlight, queryOf, takeTokens } from "./flight.ts";
 
-export interface DispatcherOptions {
-  readonly placement: PlacementPolicy;
+export interface DispatcherLimits {
   /** Requests that are not over, waiting ones included. A further one is refused. */
   readonly maxRequests: number;
   /** How long a request may wait for a worker to be ready. */
   readonly maxWaitMs: number;
   /** How often a request may be placed before it is given up. */
   readonly maxAttempts: number;
+}
+
+export interface DispatcherOptions extends DispatcherLimits {
+  readonly placement: PlacementPolicy;
 }
 
 /** Why a request ended badly; the gateway maps it to a status. */
@@ -54,29 +58,9 @@ export type DispatchEffect =
       readonly reason: FinishReason;
       readonly numCachedTokens: number;
     }
-  | { readonly kind: "error"; readonly requestId: RequestId; readonly failure: DispatchFailure };
-
-/** One request over all its attempts. */
-interface Flight {
-  readonly request: Request;
-  readonly deadlineMs: number;
-  /** Attempt under way; 0 before the first. The request's epoch on the workers. */
-  epoch: number;
-  decision: PlacementDecision | null;
-  booking: Booking | null;
-  /** Output passed on so far. */
-  numEmitted: number;
-  /** Output that came before something earlier did: the two legs report over different links. */
-  readonly early: Map<number, SampledToken>;
-  /** Output that has come and is to be passed on. */
-  fresh: readonly SampledToken[];
-  numCachedTokens: number;
-  /** The same for the attempt under way; null as long as no worker has said. */
-  reportedCachedTokens: number | null;
-  /** Whether the decode worker has everything, so that the prefill worker is not needed any more. */
-  handedOff: boolean;
-  finish: { readonly reason: FinishReason; readonly numOutputTokens: number } | null;
-}
+  | { readonly kind: "error"; readonly requestId: RequestId; readonly failure: DispatchFailure }
+  /** Some of what the worker said of its caches was lost: ask it for a snapshot. */
+  | { readonly kind: "resync"; readonly worker: WorkerId };
 
 /**
  * Brings requests to workers and their output back, over any number of attempts.
@@ -88,6 +72,7 @@ interface Flight {
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #ledger = new FleetLedger();
+  readonly #kvFeed = new KvFeed();
   readonly #flights = new Map<RequestId, Flight>();
   /** Requests without a worker, in order of arrival. */
   readonly #waiting = new Set<Flight>();
@@ -99,6 +84,20 @@ export class Dispatcher {
 
   get numRequests(): number {
     return this.#flights.size;
+  }
+
+  get policyName(): string {
+    return this.#options.placement.name;
+  }
+
+  /** Whether placement listens to what workers report of their caches, steps and transfers. */
+  get observes(): boolean {
+    return this.#options.placement.observe !== undefined;
+  }
+
+  /** What has come of the workers' caches so far. */
+  get kvCounts(): Readonly<KvCounts> {
+    return this.#kvFeed.counts;
   }
 
   get numWaiting(): number {
@@ -122,20 +121,7 @@ export class Dispatcher {
   submit(request: Request, nowMs: number): "accepted" | "queue_full" {
     assert(!this.#flights.has(request.id), "a request id is used twice");
     if (this.#flights.size >= this.#options.maxRequests) return "queue_full";
-    const flight: Flight = {
-      request,
-      deadlineMs: nowMs + this.#options.maxWaitMs,
-      epoch: 0,
-      decision: null,
-      booking: null,
-      numEmitted: request.resumedTokens.length,
-      early: new Map(),
-      fresh: [],
-      numCachedTokens: 0,
-      reportedCachedTokens: null,
-      handedOff: false,
-      finish: null,
-    };
+    const flight = newFlight(request, nowMs + this.#options.maxWaitMs);
     this.#flights.set(request.id, flight);
     this.#place(flight, nowMs);
     return "accepted";
@@ -151,13 +137,16 @@ export class Dispatcher {
 
   workerReady(worker: WorkerFacts, nowMs: number): void {
     this.#ledger.add(worker);
+    this.#kvFeed.add(worker.id);
     this.#options.placement.observe?.({ kind: "ready", worker }, nowMs);
     for (const flight of [...this.#waiting]) this.#place(flight, nowMs);
   }
 
   /** A worker's caches have changed. Of a worker that is not here it changes nothing. */
   workerKv(id: WorkerId, batch: KvEventBatch, nowMs: number): void {
-    if (this.#ledger.has(id)) this.#options.placement.observe?.({ kind: "kv", worker: id, batch }, nowMs);
+    const outcome = this.#kvFeed.receive(id, batch, nowMs);
+    if (outcome === "pass") this.#options.placement.observe?.({ kind: "kv", worker: id, batch }, nowMs);
+    else if (outcome === "resync") this.#effects.push({ kind: "resync", worker: id });
   }
 
   /** Steps that a worker has run, in order. Optional: policies that learn prices need them. */
@@ -167,7 +156,7 @@ export class Dispatcher {
 
   /** KV has gone from one worker to another. Optional, like the steps. */
   transferred(transfer: { from: WorkerId; to: WorkerId; bytes: number; ms: number }, nowMs: number): void {
-    this.#options.placement.observe?.({ kind: "transfer", ...transfer }, nowMs);
+    this.#options.placement.observe?.({ ...transfer, kind: "transfer" }, nowMs);
   }
 
   /** The worker finishes what it has and gets nothing new. */
@@ -182,6 +171,7 @@ export class Dispatcher {
 
   workerLost(id: WorkerId, nowMs: number): void {
     this.#ledger.remove(id);
+    this.#kvFeed.remove(id);
     this.#options.placement.observe?.({ kind: "gone", worker: id }, nowMs);
     for (const flight of [...this.#flights.values()]) {
       const { decision } = flight;
@@ -199,12 +189,14 @@ export class Dispatcher {
 
   /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
   workerEvents(worker: WorkerId, events: readonly RequestEvent[], nowMs: number): void {
-    const touched = new Set<Flight>();
+    const touched: Flight[] = []; // Who is in it twice is passed on once: nothing is left then.
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
-      if (event.kind === "token") this.#take(flight, worker, event.index, event.sampled);
-      else if (event.kind === "run") this.#takeRun(flight, worker, event.index, event.tokens);
+      const isToken = event.kind === "token" || event.kind === "run";
+      if (isToken && worker === flight.decision!.decodeWorker) this.#handedOver(flight);
+      if (event.kind === "token") takeTokens(flight, event.index, [event.sampled]);
+      else if (event.kind === "run") takeTokens(flight, event.index, event.tokens);
       else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
         flight.reportedCachedTokens = event.numTokens;
@@ -214,7 +206,7 @@ export class Dispatcher {
         this.#attemptFailed(flight, failureOf(event.reason), nowMs);
         continue;
       }
-      touched.add(flight);
+      if (touched.at(-1) !== flight) touched.push(flight);
     }
     for (const flight of touched) this.#passOn(flight, nowMs);
   }
@@ -232,17 +224,8 @@ export class Dispatcher {
 
   #place(flight: Flight, nowMs: number): void {
     const { request } = flight;
-    const numTokens = request.promptTokens.length + request.resumedTokens.length;
-    const maxOutputTokens = request.maxOutputTokens - request.resumedTokens.length;
-    const query = {
-      requestId: request.id,
-      nowMs,
-      priority: request.priority,
-      firstTokenDeadlineMs: null,
-      numPromptTokens: numTokens,
-      maxOutputTokens,
-      promptBlockHashes: promptBlockHashesOf(request),
-    };
+    const query = queryOf(request, nowMs);
+    const { numPromptTokens: numTokens, maxOutputTokens } = query;
     const decision = this.#options.placement.place(query, this.#ledger.views(), this.#ledger.extremes());
     if (decision === null) {
       this.#waiting.add(flight);
@@ -276,34 +259,6 @@ export class Dispatcher {
     if (flight.handedOff) return;
     flight.handedOff = true;
     this.#ledger.handedOver(flight.booking!);
-  }
-
-  #take(flight: Flight, worker: WorkerId, index: number, sampled: SampledToken): void {
-    if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
-    // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
-    if (index < flight.numEmitted) return;
-    if (index > flight.numEmitted) {
-      flight.early.set(index, sampled);
-      return;
-    }
-    const fresh = [...flight.fresh, sampled];
-    flight.numEmitted++;
-    for (let next = flight.early.get(flight.numEmitted); next !== undefined; ) {
-      flight.early.delete(flight.numEmitted++);
-      fresh.push(next);
-      next = flight.early.get(flight.numEmitted);
-    }
-    flight.fresh = fresh;
-  }
-
-  #takeRun(flight: Flight, worker: WorkerId, index: number, tokens: readonly SampledToken[]): void {
-    if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
-      if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
-      flight.fresh = tokens;
-      flight.numEmitted += tokens.length;
-      return;
-    }
-    for (let i = 0; i < tokens.length; i++) this.#take(flight, worker, index + i, tokens[i]!);
   }
 
   #passOn(flight: Flight, nowMs: number): void {
@@ -385,15 +340,10 @@ export class Dispatcher {
     for (const flight of this.#waiting)
       assert(this.#flights.has(flight.request.id), "a waiting flight is over");
     this.#ledger.checkInvariants(bookings);
+    this.#kvFeed.checkInvariants((id) => this.#ledger.has(id));
   }
 }
 
 function failureOf(reason: HandoffFailure): DispatchFailure {
   return reason === "no_space" ? "kv_exhausted" : "worker_lost";
-}
-
-function promptBlockHashesOf({ knownBlockHashes, numKnownPromptBlocks }: Request): Int32Array | null {
-  if (knownBlockHashes === undefined) return null;
-  if (numKnownPromptBlocks === undefined) return knownBlockHashes;
-  return knownBlockHashes.subarray(0, numKnownPromptBlocks * HASH_WORDS);
 }

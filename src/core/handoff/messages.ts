@@ -1,10 +1,16 @@
 import type { RequestId } from "../request.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
+import type { Sequence } from "../sequence.ts";
 
 /** Names one attempt at one handoff. Messages of another epoch are dropped and counted. */
 export interface HandoffId {
   readonly requestId: RequestId;
   readonly epoch: number;
+}
+
+/** The attempt that a sequence belongs to. */
+export function idOf({ request }: Sequence): HandoffId {
+  return { requestId: request.id, epoch: request.epoch };
 }
 
 /** Why a handoff did not happen. Each is a label of the metric `twofold_worker_handoffs_total`. */
@@ -21,6 +27,9 @@ export type HandoffFailure =
   | "cancelled"
   /** The request is not known, or no longer. */
   | "unknown_request";
+
+/** Outcome of a worker's handoffs so far, by `ok` or reason of failure. */
+export type HandoffCounts = Readonly<Partial<Record<"ok" | HandoffFailure, number>>>;
 
 /**
  * What the two sides of a handoff say to each other. One request's conversation, prefill worker on the left:

@@ -5,9 +5,12 @@ import { assert } from "../util/assert.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
 import { CacheShares } from "./cache-shares.ts";
+import { CachedChains } from "./cached-chains.ts";
 import { HashChains } from "./hash-chains.ts";
+import type { KvEventLog } from "./kv-event-log.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
+import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
 
 /** Part of the cached blocks that can be kept after all others, for requests that ask for it. */
 const MAX_KEPT_SHARE = 0.5;
@@ -24,34 +27,49 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /** Lower tiers, to which KV goes when its sequence gives it up. */
+  readonly tiers?: KvTiers;
+  /** Is told which prefixes can be found. Without it nothing is kept or reported. */
+  readonly kvEvents?: KvEventLog | undefined;
 }
+
+/** Operations on the engine's cells, or an export of them. */
+export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | OffloadOp;
 
 /**
  * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
  *
- * It decides; the engine follows through {@link takeOps}, which must reach it in order and before whatever uses the
+ * It decides; the engine follows through {@link takeEffects}, which must reach it in order and before whatever uses the
  * blocks next.
  */
 export class BlockManager {
   readonly blockSizeTokens: number;
+  /** What changes in the worker's tiers, this one included; null when nobody wants to know. */
+  readonly kvEvents: KvEventLog | null;
+  readonly #chains: CachedChains | null;
   readonly #pool: BlockPool;
   readonly #slots: SlotTable;
-  readonly #chains: HashChains;
+  readonly #hashChains: HashChains;
   readonly #maxCachedBlocks: number;
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   readonly #shares: CacheShares;
   #numFilings = 0;
-  #ops: KvOp[] = [];
+  readonly #tiers: KvTiers | null;
+  #effects: KvEffect[] = [];
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
-    this.#chains = new HashChains(options);
+    this.#hashChains = new HashChains(options);
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
+    this.#tiers = options.tiers ?? null;
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
+    this.kvEvents = options.kvEvents ?? null;
+    this.#chains =
+      this.kvEvents === null ? null : new CachedChains(options.numBlocks, this.#records, this.kvEvents);
   }
 
   get numBlocks(): number {
@@ -77,12 +95,21 @@ export class BlockManager {
     return Math.ceil(numTokens / this.blockSizeTokens);
   }
 
-  /** What the engine has to do, in order, since the last call. */
-  takeOps(): KvOp[] {
-    if (this.#ops.length === 0) return [];
-    const ops = this.#ops;
-    this.#ops = [];
-    return ops;
+  /**
+   * What the engine has to do, in order, since the last call. Exports stand among the operations: they come before whatever the
+   * cells that they read are used for next.
+   */
+  takeEffects(): KvEffect[] {
+    if (this.#effects.length === 0) return [];
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  #push(op: KvOp): void {
+    const last = this.#effects.at(-1);
+    if (last?.kind === "kv-ops") last.ops.push(op);
+    else this.#effects.push({ kind: "kv-ops", ops: [op] });
   }
 
   /**
@@ -93,7 +120,7 @@ export class BlockManager {
   admit(sequence: Sequence, numTokens: number, reusableTokens: number): boolean {
     assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
     const maxShared = this.#maxCachedBlocks > 0 ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
-    if (maxShared > 0) this.#chains.upTo(sequence, maxShared);
+    if (maxShared > 0) this.#hashChains.upTo(sequence, maxShared);
     if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
     const slot = this.#takeSlot();
     if (slot === -1) return false;
@@ -122,7 +149,7 @@ export class BlockManager {
     if (this.#maxCachedBlocks === 0) return;
     const numFull = Math.floor(sequence.numComputedTokens / this.blockSizeTokens);
     if (numFull <= sequence.numFiledBlocks) return;
-    const hashes = this.#chains.upTo(sequence, numFull);
+    const hashes = this.#hashChains.upTo(sequence, numFull);
     for (let depth = sequence.numFiledBlocks; depth < numFull; depth++) this.#file(sequence, depth, hashes);
     sequence.numFiledBlocks = numFull;
   }
@@ -145,6 +172,7 @@ export class BlockManager {
     this.#pool.hash(block, hashes, depth * HASH_WORDS);
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
+    this.#chains?.filed(block, parent);
     const { cacheShare, cacheSalt, publicBlocks = 0 } = sequence.request;
     if (cacheShare !== undefined && depth >= publicBlocks) this.#shares.own(block, cacheSalt);
   }
@@ -152,6 +180,10 @@ export class BlockManager {
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
   free(sequence: Sequence): void {
     if (sequence.slot === -1) return;
+    if (this.#tiers !== null && sequence.numFiledBlocks > 0)
+      this.#effects.push(
+        ...this.#tiers.offload(sequence.slot, sequence.blockHashes!, sequence.numFiledBlocks),
+      );
     this.#dropUnfiled(sequence);
     // Last block first: the end of a prefix is reused before its beginning, on which more depends.
     for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#release(sequence, i);
@@ -215,10 +247,10 @@ export class BlockManager {
       sequence.blocks.push(block);
     }
     this.#forRuns(formerHomes, (home, start, end) => {
-      this.#ops.push({ kind: "share", slot: home, to: sequence.slot, start, end });
+      this.#push({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
     this.#forRuns(formerHomes, (home, start, end) => {
-      if (!this.#slots.isActive(home)) this.#ops.push({ kind: "drop", slot: home, start, end });
+      if (!this.#slots.isActive(home)) this.#push({ kind: "drop", slot: home, start, end });
     });
     sequence.blocks.forEach((block, depth) => {
       this.#slots.settle(block, depth, sequence.slot);
@@ -238,8 +270,9 @@ export class BlockManager {
     const home = this.#slots.home(block);
     if (!this.#slots.isActive(home)) {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
-      this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+      this.#push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
     }
+    this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
     this.#shares.disown(block);
     this.#pool.unhash(block);
@@ -260,7 +293,7 @@ export class BlockManager {
     const { slot, blocks } = sequence;
     const kept = blocks.map((block) => (this.#slots.home(block) === slot ? 1 : 0));
     this.#forRuns(kept, (isKept, start, end) => {
-      if (isKept === 0) this.#ops.push({ kind: "drop", slot, start, end });
+      if (isKept === 0) this.#push({ kind: "drop", slot, start, end });
     });
   }
 
@@ -298,5 +331,7 @@ export class BlockManager {
         `block ${block} is filed without a home`,
       );
     }
+    this.#chains?.checkInvariants(this.#records, (block) => this.#pool.isHashed(block));
+    this.kvEvents?.checkInvariants();
   }
 }

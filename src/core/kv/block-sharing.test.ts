@@ -28,7 +28,7 @@ function serve(manager: BlockManager, request: RequestOverrides): number {
   sequence.numComputedTokens = numTokens;
   manager.fileComputed(sequence);
   manager.free(sequence);
-  manager.takeOps();
+  manager.takeEffects();
   manager.checkInvariants([]);
   return cached;
 }

@@ -2,9 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createPerfModel, type PerfModelOptions } from "./create-perf-model.ts";
 import type { DeviceSpec } from "./device-spec.ts";
+import { EngineModel } from "./engine-overheads.ts";
 import type { ModelShape } from "./model-shape.ts";
 import { KernelTable } from "./operators/kernel-table.ts";
-import { emptyStepTime, type PerfModel } from "./perf-model.ts";
+import { emptyStepTime, type PerfModel, priceRow } from "./perf-model.ts";
 import { StepLoad } from "./step-load.ts";
 import { NO_HOST_COSTS, type StepPricer } from "./step-pricer.ts";
 
@@ -148,8 +149,44 @@ describe("a step's price", () => {
               for (const context of contexts) load.addDecode(context + step);
             });
             expect(time.deviceMs).toBe(anew);
-            going.advanceDecodes();
+            going.advanceDecodes(1);
           }
+        },
+      ),
+    );
+  });
+
+  it("of a row of decode steps is that of each of its steps, to the last bit", () => {
+    const overheads = { requestMs: 0, outputMs: 0, stepMs: 0.3, vocabularyMs: 0.001, sequenceMs: 0.01 };
+    const engine = { ...overheads, prefillTokenMs: 0.1, mixedLayerMs: 0.1, contextSkew: 0.3 };
+    const stepwise: PerfModel = {
+      host: MODELS[0]!.host,
+      kvCapacityTokens: 1,
+      kvBytesPerToken: 1,
+      stepTime: (load, out) => MODELS[0]!.stepTime(load, out),
+    };
+    const kernels = [...MODELS, stepwise];
+    const models = [...kernels, ...kernels.map((model) => new EngineModel(model, LLAMA_8B, engine))];
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...models),
+        fc.array(fc.integer({ min: 1, max: 200_000 }), { minLength: 1, maxLength: 40 }),
+        fc.integer({ min: 1, max: 40 }),
+        (model, contexts, numSteps) => {
+          const load = new StepLoad();
+          for (const context of contexts) load.addDecode(context);
+          const before = { ...load };
+          const [row, single] = [emptyStepTime(), emptyStepTime()];
+          const deviceMs = new Float64Array(numSteps);
+          priceRow(model, load, { numSteps, addedContextTokens: 0, deviceMs }, row);
+          expect({ ...load }).toEqual(before);
+          for (const ms of deviceMs) {
+            model.stepTime(load, single);
+            expect(ms).toBe(single.deviceMs);
+            expect(row.hostMs).toBe(single.hostMs);
+            load.advanceDecodes(1);
+          }
+          expect(row).toMatchObject({ source: single.source, isExtrapolated: single.isExtrapolated });
         },
       ),
     );

@@ -1,5 +1,5 @@
 import type { HandoffTail } from "./handoff-bytes.ts";
-import type { HostTimes, PerfModel, StepTime } from "./perf-model.ts";
+import { type DecodeRow, type HostTimes, type PerfModel, priceRow, type StepTime } from "./perf-model.ts";
 import type { StepLoad } from "./step-load.ts";
 
 /**
@@ -59,12 +59,31 @@ export class EngineModel implements PerfModel {
   }
 
   stepTime(load: StepLoad, out: StepTime): void {
-    const { stepMs, sequenceMs, prefillTokenMs, contextSkew } = this.#overheads;
-    const { decodeContextTokens, numDecodes, maxDecodeContextTokens } = load;
-    const uneven = numDecodes * maxDecodeContextTokens - decodeContextTokens;
-    load.decodeContextTokens = decodeContextTokens + contextSkew * uneven;
+    const { decodeContextTokens } = load;
+    load.decodeContextTokens = decodeContextTokens + this.#skewTokens(load);
     this.#kernels.stepTime(load, out);
     load.decodeContextTokens = decodeContextTokens;
+    this.#add(load, out);
+  }
+
+  rowTime(load: StepLoad, row: DecodeRow, out: StepTime): void {
+    const { numSteps, deviceMs } = row;
+    // How uneven contexts are stays the same when all grow alike.
+    const addedContextTokens = row.addedContextTokens + this.#skewTokens(load);
+    priceRow(this.#kernels, load, { numSteps, addedContextTokens, deviceMs }, out);
+    this.#add(load, out);
+    if (load.numSamples === 0) return;
+    for (let step = 0; step < numSteps; step++) deviceMs[step] = deviceMs[step]! + this.#sampleMs;
+  }
+
+  /** Tokens of context that the longest one of a step costs besides. */
+  #skewTokens({ numDecodes, maxDecodeContextTokens, decodeContextTokens }: StepLoad): number {
+    return this.#overheads.contextSkew * (numDecodes * maxDecodeContextTokens - decodeContextTokens);
+  }
+
+  #add(load: StepLoad, out: StepTime): void {
+    const { stepMs, sequenceMs, prefillTokenMs } = this.#overheads;
+    const { numDecodes } = load;
     out.hostMs += stepMs + sequenceMs * (numDecodes + load.numPrefills);
     out.hostMs += prefillTokenMs * load.numPrefillTokens;
     if (load.numPrefills > 0) out.hostMs += this.#mixedMs;

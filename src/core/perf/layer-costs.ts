@@ -1,6 +1,7 @@
+import { linearAttentionParameters } from "./attention-parameters.ts";
 import type { DeviceSpec, Parallelism } from "./device-spec.ts";
 import type { GroupLink, KernelTimes } from "./kernel-times.ts";
-import { kvHeadsPerDevice, linearAttentionParameters, type ModelFormats } from "./model-bytes.ts";
+import { kvHeadsPerDevice, type ModelFormats } from "./model-bytes.ts";
 import type { DenseFfnShape, ModelShape, MoeFfnShape } from "./model-shape.ts";
 import type { AttentionKernel } from "./operators/attention.ts";
 import { GEMM_FORMATS } from "./operators/gemm.ts";

@@ -1,3 +1,4 @@
+import { meanAttentionParameters } from "./attention-parameters.ts";
 import type { Parallelism } from "./device-spec.ts";
 import type { HandoffTail } from "./handoff-bytes.ts";
 import type { ModelShape } from "./model-shape.ts";
@@ -23,31 +24,6 @@ export function kvHeadsPerDevice(numKvHeads: number, tp: number): number {
   return Math.max(1, numKvHeads / tp);
 }
 
-/** Parameters of one layer's attention projections, of all devices together. */
-export function attentionParameters(model: ModelShape): number {
-  const { attention, hiddenSize } = model;
-  if (attention.kind === "mla") {
-    const { numHeads, qLoraRank, kvLoraRank, ropeHeadDim, nopeHeadDim, vHeadDim } = attention;
-    const queryWidth = numHeads * (nopeHeadDim + ropeHeadDim);
-    const query = qLoraRank > 0 ? qLoraRank * (hiddenSize + queryWidth) : hiddenSize * queryWidth;
-    const latent = hiddenSize * (kvLoraRank + ropeHeadDim);
-    return (
-      query + latent + kvLoraRank * numHeads * (nopeHeadDim + vHeadDim) + numHeads * vHeadDim * hiddenSize
-    );
-  }
-  return hiddenSize * attention.headDim * (2 * attention.numHeads + 2 * attention.numKvHeads);
-}
-
-/** Parameters of one linear-attention layer: queries, keys, values, gate and output. */
-export function linearAttentionParameters(model: ModelShape): number {
-  if (model.attention.kind !== "gqa") return 0;
-  const { linear } = model.attention;
-  if (linear === undefined) return attentionParameters(model);
-  const keys = linear.numKeyHeads * linear.keyHeadDim;
-  const values = linear.numValueHeads * linear.valueHeadDim;
-  return model.hiddenSize * (2 * keys + 3 * values);
-}
-
 /** Bytes of weights on the device that holds most of them: of the first and last pipeline stage the heavier. */
 export function weightBytesPerDevice(
   model: ModelShape,
@@ -56,11 +32,8 @@ export function weightBytesPerDevice(
 ): number {
   const { tp, pp, dp } = parallelism;
   const layersPerStage = Math.ceil(model.numLayers / pp);
-  const { attention, ffn, hiddenSize } = model;
-  const linearShare = attention.kind === "gqa" ? attention.numLinearLayers / model.numLayers : 0;
-  const attentionBytes =
-    ((1 - linearShare) * attentionParameters(model) + linearShare * linearAttentionParameters(model)) *
-    GEMM_FORMATS[formats.attention].weightBytes;
+  const { ffn, hiddenSize } = model;
+  const attentionBytes = meanAttentionParameters(model) * GEMM_FORMATS[formats.attention].weightBytes;
   let perLayer = attentionBytes / tp;
   let extra = 0;
   const ffnBytes = GEMM_FORMATS[formats.ffn].weightBytes;

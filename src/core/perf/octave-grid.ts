@@ -77,6 +77,13 @@ export class CostCurve {
   }
 }
 
+interface Row {
+  readonly ms: Float64Array;
+  readonly outside: Uint8Array;
+}
+
+const NO_ROW: Row = { ms: new Float64Array(0), outside: new Uint8Array(0) };
+
 /** A function of two counts on the same grid, row by row as asked for, monotone along both. */
 export class CostSurface {
   /** Whether the last answer lies where the sources do not reach. */
@@ -84,6 +91,10 @@ export class CostSurface {
   readonly #price: (x: number, y: number, out: Priced) => void;
   readonly #columns: number;
   readonly #rows: Array<Row | undefined>;
+  /** The rows around the `x` that was asked for last, and the way from the one to the other. */
+  #lower = NO_ROW;
+  #upper = NO_ROW;
+  #fraction = 0;
 
   /** `x` picks the row, `y` the column. */
   constructor(limitX: number, limitY: number, price: (x: number, y: number, out: Priced) => void) {
@@ -94,13 +105,30 @@ export class CostSurface {
 
   /** The cost at (`x`, `y`); {@link isExtrapolated} is about this answer until the next. */
   msAt(x: number, y: number): number {
+    this.#pick(x);
+    return this.#msAlong(y);
+  }
+
+  /** Replaces each of the first `count` values of `ys` by the cost at (`x`, value). {@link isExtrapolated} is about the last. */
+  replace(x: number, ys: Float64Array, count: number): void {
+    this.#pick(x);
+    for (let i = 0; i < count; i++) ys[i] = this.#msAlong(ys[i]!);
+  }
+
+  /** Finds the rows around `x`. */
+  #pick(x: number): void {
     const row = gridPosition(x);
     let i = row | 0;
-    let rowFraction = row - i;
+    this.#fraction = row - i;
     if (i > this.#rows.length - 2) {
       i = this.#rows.length - 2;
-      rowFraction = fractionBeyond(i, x);
+      this.#fraction = fractionBeyond(i, x);
     }
+    this.#lower = this.#rowAt(i);
+    this.#upper = this.#fraction === 0 ? this.#lower : this.#rowAt(i + 1);
+  }
+
+  #msAlong(y: number): number {
     const column = gridPosition(y);
     let j = column | 0;
     let fraction = column - j;
@@ -108,19 +136,13 @@ export class CostSurface {
       j = this.#columns - 2;
       fraction = fractionBeyond(j, y);
     }
-    const lower = this.#rowAt(i);
-    const low = lower.ms;
+    const low = this.#lower.ms;
     const below = low[j]! + fraction * (low[j + 1]! - low[j]!);
-    const last = fraction > 0 ? j + 1 : j;
-    if (rowFraction === 0) {
-      this.isExtrapolated = lower.outside[last] === 1;
-      return below;
-    }
-    const upper = this.#rowAt(i + 1);
-    const high = upper.ms;
+    this.isExtrapolated = this.#upper.outside[fraction > 0 ? j + 1 : j] === 1;
+    if (this.#fraction === 0) return below;
+    const high = this.#upper.ms;
     const above = high[j]! + fraction * (high[j + 1]! - high[j]!);
-    this.isExtrapolated = upper.outside[last] === 1;
-    return below + rowFraction * (above - below);
+    return below + this.#fraction * (above - below);
   }
 
   #rowAt(index: number): Row {
@@ -141,9 +163,4 @@ export class CostSurface {
     this.#rows[index] = row;
     return row;
   }
-}
-
-interface Row {
-  readonly ms: Float64Array;
-  readonly outside: Uint8Array;
 }

@@ -45,6 +45,37 @@ export interface PerfModel {
   readonly plansAhead?: boolean;
   /** Fills `out` with the time of one step. A decode-only load costs about 0.1 µs of CPU. */
   stepTime(load: StepLoad, out: StepTime): void;
+  /** What {@link priceRow} says, for less; absent: step by step. */
+  rowTime?(load: StepLoad, row: DecodeRow, out: StepTime): void;
+}
+
+/** Steps that follow each other, each decoding the same sequences and nothing else. */
+export interface DecodeRow {
+  readonly numSteps: number;
+  /** Tokens that the contexts of every step count for besides their sum. */
+  readonly addedContextTokens: number;
+  /** Filled with the time of each step on the accelerators, in milliseconds. Has room for `numSteps`. */
+  readonly deviceMs: Float64Array;
+}
+
+/**
+ * Prices a row of steps. `load` is what the first one computes and is left as it was; in each further one every decode attends to one
+ * token more. All have the host time that `out` tells afterwards, with whatever else it says of the last.
+ */
+export function priceRow(perf: PerfModel, load: StepLoad, row: DecodeRow, out: StepTime): void {
+  if (perf.rowTime !== undefined) {
+    perf.rowTime(load, row, out);
+    return;
+  }
+  const { decodeContextTokens, maxDecodeContextTokens } = load;
+  for (let step = 0; step < row.numSteps; step++) {
+    load.decodeContextTokens = decodeContextTokens + step * load.numDecodes + row.addedContextTokens;
+    load.maxDecodeContextTokens = maxDecodeContextTokens + step;
+    perf.stepTime(load, out);
+    row.deviceMs[step] = out.deviceMs;
+  }
+  load.decodeContextTokens = decodeContextTokens;
+  load.maxDecodeContextTokens = maxDecodeContextTokens;
 }
 
 export function emptyStepTime(): StepTime {

@@ -43,10 +43,10 @@ export class StepLoad {
     if (samples) this.numSamples++;
   }
 
-  /** Moves every decode on by one token, as the next step of the same plan does. */
-  advanceDecodes(): void {
-    this.decodeContextTokens += this.numDecodes;
-    this.maxDecodeContextTokens++;
+  /** Moves every decode on by one token for each of some steps of the same plan. */
+  advanceDecodes(numSteps: number): void {
+    this.decodeContextTokens += numSteps * this.numDecodes;
+    this.maxDecodeContextTokens += numSteps;
   }
 
   #enlarge(): void {

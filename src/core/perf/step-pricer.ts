@@ -2,7 +2,7 @@ import type { Parallelism } from "./device-spec.ts";
 import type { HandoffTail } from "./handoff-bytes.ts";
 import type { OperatorClass } from "./layer-costs.ts";
 import { CostCurve, CostSurface, GRID_LIMIT, type Priced } from "./octave-grid.ts";
-import type { HostTimes, PerfModel, StepTime, TimeSource } from "./perf-model.ts";
+import type { DecodeRow, HostTimes, PerfModel, StepTime, TimeSource } from "./perf-model.ts";
 import type { StepCosts } from "./step-costs.ts";
 import type { StepLoad } from "./step-load.ts";
 
@@ -171,6 +171,22 @@ export class StepPricer implements PerfModel {
       host.stepMs + host.sequenceMs * (numDecodes + numPrefills) + host.prefillTokenMs * numPrefillTokens;
     out.source = this.source;
     out.isExtrapolated = isExtrapolated;
+  }
+
+  rowTime(load: StepLoad, { numSteps, addedContextTokens, deviceMs }: DecodeRow, out: StepTime): void {
+    const { decodeContextTokens, numDecodes } = load;
+    // The last step says what holds for all but the time of its attention.
+    load.decodeContextTokens = decodeContextTokens + (numSteps - 1) * numDecodes + addedContextTokens;
+    this.stepTime(load, out);
+    load.decodeContextTokens = decodeContextTokens;
+    for (let step = 0; step < numSteps; step++)
+      deviceMs[step] = (decodeContextTokens + step * numDecodes + addedContextTokens) / numDecodes;
+    const decodes = Math.ceil(numDecodes / this.#groups);
+    this.#decodes.replace(decodes, deviceMs, numSteps);
+    const tokensMs = this.#tokens.msAt(decodes) + this.#fixedMs + this.#sequenceMs * numDecodes;
+    const { numSamples } = load;
+    const samplesMs = numSamples > 0 ? this.#samples.msAt(Math.ceil(numSamples / this.#groups)) : 0;
+    for (let step = 0; step < numSteps; step++) deviceMs[step] = deviceMs[step]! + tokensMs + samplesMs;
   }
 
   /**

@@ -153,11 +153,12 @@ export function createLoadPlacement(options: { localPrefillBelowTokens: number }
     name: "load",
     place(query, _, { mostDecodeRoom: decodeWorker, leastPrefill: prefillWorker }) {
       if (decodeWorker === null) return null;
-      const local = { prefillWorker: decodeWorker.id, decodeWorker: decodeWorker.id };
-      if (prefillWorker === null) return { ...local, reason: "no_prefill_workers" };
+      const { id } = decodeWorker;
+      if (prefillWorker === null)
+        return { prefillWorker: id, decodeWorker: id, reason: "no_prefill_workers" };
       if (query.numPromptTokens < options.localPrefillBelowTokens)
-        return { ...local, reason: "short_prompt" };
-      return { prefillWorker: prefillWorker.id, decodeWorker: decodeWorker.id, reason: "split" };
+        return { prefillWorker: id, decodeWorker: id, reason: "short_prompt" };
+      return { prefillWorker: prefillWorker.id, decodeWorker: id, reason: "split" };
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { BlockManager } from "../kv/block-manager.ts";
 import { assert } from "../util/assert.ts";
 import { isDecoding } from "./policy.ts";
-import type { ScheduledChunk } from "./step-plan.ts";
+import type { SampledToken, ScheduledChunk } from "./step-plan.ts";
 
 /**
  * How many times a step may run in a row before the scheduler would plan another one: 1 unless every chunk decodes. The row
@@ -35,23 +35,35 @@ function blocksMissing(chunks: readonly ScheduledChunk[], blocks: BlockManager, 
   return missing;
 }
 
-/** Ends one step of a row, in which every chunk drew `token`, and begins the next, in the order that single steps take. */
-export function repeatStep(chunks: readonly ScheduledChunk[], blocks: BlockManager, token: number): void {
+/**
+ * Ends `tokens.length` steps of a row, in each of which every chunk drew the next of `tokens`, and begins one more. Blocks are filed and
+ * taken in the order that single steps take.
+ */
+export function repeatSteps(
+  chunks: readonly ScheduledChunk[],
+  blocks: BlockManager,
+  tokens: readonly SampledToken[],
+): void {
   const size = blocks.blockSizeTokens;
-  let isBlockFull = false;
-  for (let i = 0; i < chunks.length; i++) {
-    const { sequence } = chunks[i]!;
-    if (++sequence.numComputedTokens % size === 0) {
-      blocks.fileComputed(sequence);
-      isBlockFull = true;
+  for (let done = 0; done < tokens.length; ) {
+    // Until a block is full, steps touch nothing but the sequences.
+    let until = tokens.length;
+    for (let i = 0; i < chunks.length; i++) {
+      const left = size - (chunks[i]!.sequence.numComputedTokens % size);
+      if (done + left < until) until = done + left;
     }
-    sequence.append(token);
-  }
-  if (!isBlockFull) return;
-  for (let i = 0; i < chunks.length; i++) {
-    const { sequence } = chunks[i]!;
-    if (sequence.numComputedTokens % size !== 0) continue;
-    const grown = blocks.grow(sequence, sequence.numComputedTokens + 1);
-    assert(grown, "blocks that were there are gone");
+    for (let i = 0; i < chunks.length; i++) {
+      const { sequence } = chunks[i]!;
+      sequence.appendAll(tokens, done, until);
+      sequence.numComputedTokens += until - done;
+      if (sequence.numComputedTokens % size === 0) blocks.fileComputed(sequence);
+    }
+    for (let i = 0; i < chunks.length; i++) {
+      const { sequence } = chunks[i]!;
+      if (sequence.numComputedTokens % size !== 0) continue;
+      const grown = blocks.grow(sequence, sequence.numComputedTokens + 1);
+      assert(grown, "blocks that were there are gone");
+    }
+    done = until;
   }
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { InvariantError } from "./assert.ts";
-import { quantile, summarize } from "./quantiles.ts";
+import { interpolatedQuantile, quantile, summarize } from "./quantiles.ts";
 
 test("the nearest-rank example of five values gives the textbook answers", () => {
   const values = [15, 20, 35, 40, 50];
@@ -51,4 +51,11 @@ test("values that are not finite and shares out of range are bugs", () => {
   expect(() => summarize([1, Number.NaN])).toThrow(InvariantError);
   expect(() => quantile([1], 1.1)).toThrow(InvariantError);
   expect(() => quantile([], 0.5)).toThrow(InvariantError);
+});
+
+test("an interpolated quantile is that of numpy", () => {
+  expect(interpolatedQuantile([4, 1, 2, 3], 0.5)).toBe(2.5);
+  expect(interpolatedQuantile([10, 20, 30, 40, 50], 0.9)).toBeCloseTo(46, 12);
+  expect(interpolatedQuantile([7], 0.99)).toBe(7);
+  expect(interpolatedQuantile([], 0.5)).toBeNaN();
 });

@@ -25,6 +25,25 @@ export function quantile(sorted: ArrayLike<number>, q: number): number {
   return sorted[Math.max(rank, 1) - 1]!;
 }
 
+/**
+ * The value below which a share of the values lies, on the straight line between its two neighbours (definition 7 of Hyndman and Fan):
+ * the usual rule of numpy and pandas, and so of what others publish. For figures that are compared with theirs; ours are by nearest
+ * rank. NaN without values, which may be in any order.
+ */
+export function interpolatedQuantile(values: ArrayLike<number>, share: number): number {
+  if (values.length === 0) return Number.NaN;
+  const sorted = Float64Array.from(values).sort();
+  const at = (sorted.length - 1) * share;
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, sorted.length - 1);
+  return sorted[low]! + (sorted[high]! - sorted[low]!) * (at - low);
+}
+
+/** The mean of at least one value. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 /** Summarises values in any order, or returns null when there are none. Values must be finite; they are not changed. */
 export function summarize(values: ArrayLike<number>): Summary | null {
   if (values.length === 0) return null;

@@ -19,6 +19,9 @@ describe("WinnerTree", () => {
           scores[index] = score;
           const highest = Math.max(...scores);
           expect(tree.winner).toBe(highest === Number.NEGATIVE_INFINITY ? -1 : scores.indexOf(highest));
+          const ranked = scores.map((_, at) => at).filter((at) => scores[at] !== Number.NEGATIVE_INFINITY);
+          ranked.sort((a, b) => scores[b]! - scores[a]! || a - b);
+          expect(tree.highest(3)).toEqual(ranked.slice(0, 3));
         }
       }),
     );

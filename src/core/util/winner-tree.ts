@@ -25,6 +25,21 @@ export class WinnerTree {
     return this.#scores[index] === Number.NEGATIVE_INFINITY ? -1 : index;
   }
 
+  /** The indices of the `count` highest scores, highest first, less where fewer are in the contest. Costs `count` changes and back. */
+  highest(count: number): number[] {
+    const found: number[] = [];
+    const scores: number[] = [];
+    while (found.length < count) {
+      const { winner } = this;
+      if (winner === -1) break;
+      found.push(winner);
+      scores.push(this.#scores[winner]!);
+      this.set(winner, Number.NEGATIVE_INFINITY);
+    }
+    for (let i = found.length - 1; i >= 0; i--) this.set(found[i]!, scores[i]!);
+    return found;
+  }
+
   set(index: number, score: number): void {
     if (this.#scores[index] === score) return;
     this.#scores[index] = score;

@@ -44,6 +44,7 @@ export async function joinFleet(options: JoinOptions): Promise<WorkerHello> {
     address: options.address,
     token: options.token,
     allowPlaintext: options.allowPlaintext ?? false,
+    reports: fleet.takesReports,
     onEvent: (event) => {
       if (id !== null) fleet.onWorkerEvent(id, event);
     },

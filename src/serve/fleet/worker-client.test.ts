@@ -7,7 +7,7 @@ import { ManualTimers } from "../../../test/support/link-timers.ts";
 import { IDLE_LOAD, makeHello, RecordingService, TEST_TOKEN } from "../../../test/support/link-worker.ts";
 import { makeRequest } from "../../../test/support/make.ts";
 import { ServingError } from "../../protocol/errors.ts";
-import type { WorkerEvent } from "../../protocol/worker-rpc.ts";
+import { PROTOCOL_VERSION, type WorkerEvent } from "../../protocol/worker-rpc.ts";
 import { createRpcServer, type RpcServer } from "../worker/rpc-server.ts";
 import { connectWorker, type WorkerClient, type WorkerClientOptions } from "./worker-client.ts";
 
@@ -76,6 +76,19 @@ describe("worker client", () => {
     expect(events.items).toEqual(sent);
   });
 
+  it("asks for reports when they are wanted, and for a snapshot of the caches", async () => {
+    await server.listen(address());
+    const client = await connect({ reports: true });
+    await connect();
+    expect(service.reports).toEqual([true, false]);
+    const event: WorkerEvent = { kind: "kv", batch: { sequence: 1, isSnapshot: true, events: [] } };
+    service.emit(event);
+    await events.atLeast(1);
+    expect(events.items[0]).toEqual(event);
+    await client.snapshotKv();
+    expect(service.calls.items).toEqual([{ kind: "snapshot-kv" }]);
+  });
+
   it("works over TCP on loopback", async () => {
     const actual = await server.listen("tcp:127.0.0.1:0");
     const client = await connect({ address: actual });
@@ -117,6 +130,7 @@ describe("worker client", () => {
     await Promise.all(calls);
     for (let i = 0; i < 50; i++) {
       const order = service.calls.items
+        .filter((call) => call.kind !== "snapshot-kv")
         .filter((call) => (call.kind === "submit" ? call.request.id : call.requestId) === `r${i}`)
         .map((call) => call.kind);
       expect(order).toEqual(["submit", "cancel"]);
@@ -175,7 +189,7 @@ describe("worker client", () => {
     await server.listen(address());
     await expect(connect({ token: "x".repeat(32) })).rejects.toMatchObject({ code: "unauthorized" });
     service.greeting = { ...makeHello(), protocolVersion: 99 };
-    await expect(connect()).rejects.toThrow("speaks protocol version 99, this process 3");
+    await expect(connect()).rejects.toThrow(`speaks protocol version 99, this process ${PROTOCOL_VERSION}`);
     service.greeting = { ...makeHello(), blockSizeTokens: -1 };
     await expect(connect()).rejects.toMatchObject({
       code: "incompatible",

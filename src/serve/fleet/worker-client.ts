@@ -16,7 +16,7 @@ import type { Assignment, WorkerEvent, WorkerHello } from "../../protocol/worker
 import { checkPlaintext } from "../transfer/listen.ts";
 import { SilenceWatch } from "../transfer/silence-watch.ts";
 import { SYSTEM_TIMERS, type Timers } from "../transfer/timers.ts";
-import { WORKER_ID_HEADER } from "../worker/rpc-server.ts";
+import { REPORTS_PATH, WORKER_ID_HEADER } from "../worker/rpc-server.ts";
 import { EventLines } from "./event-lines.ts";
 
 export interface WorkerClientLimits {
@@ -46,6 +46,8 @@ export interface WorkerClientOptions {
   readonly onEvent: (event: WorkerEvent) => void;
   /** Called at most once, and not after `close`: no more events will come. */
   readonly onLost: (reason: string) => void;
+  /** Whether the worker is to report its caches, steps and transfers. Default: not. */
+  readonly reports?: boolean;
   readonly allowPlaintext?: boolean;
   readonly timers?: Timers;
   readonly limits?: Partial<WorkerClientLimits>;
@@ -60,6 +62,8 @@ export interface WorkerClient {
   cancel(requestId: RequestId, epoch: number): Promise<void>;
   /** Asks the worker to take no new requests. Rejects like `submit`. */
   drain(): Promise<void>;
+  /** Asks the worker to tell what its caches hold. Rejects like `submit`. */
+  snapshotKv(): Promise<void>;
   /** Ends the event stream, upon which the worker drops this gateway's requests. Calls under way reject. */
   close(): void;
 }
@@ -149,6 +153,10 @@ class HttpWorkerClient implements WorkerClient {
     await this.#call("POST", "/v1/drain", [Buffer.from("{}")]);
   }
 
+  async snapshotKv(): Promise<void> {
+    await this.#call("POST", "/v1/kv-snapshot", [Buffer.from("{}")]);
+  }
+
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
@@ -213,7 +221,8 @@ class HttpWorkerClient implements WorkerClient {
 
   #openStream(hello: WorkerHello): Promise<void> {
     const { promise, resolve, reject } = settleable<void>();
-    const request = this.#request("GET", "/v1/events", false);
+    const path = this.#options.reports === true ? REPORTS_PATH : "/v1/events";
+    const request = this.#request("GET", path, false);
     const timer = this.#timers.after(this.#limits.callTimeoutMs, () => {
       request.destroy(new Error("the event stream did not open in time"));
     });

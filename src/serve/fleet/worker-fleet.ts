@@ -3,8 +3,10 @@ import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/reques
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../../core/worker-effects.ts";
 import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import type { ExplainedRequest } from "../../protocol/explained.ts";
 import type { Assignment, WorkerEvent, WorkerHello, WorkerLoad } from "../../protocol/worker-rpc.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { DecisionLog } from "./decision-log.ts";
 import type { BlockIdentity, Fleet, RequestHandle, RequestListener, WorkerStatus } from "./fleet.ts";
 
 /** What the fleet needs of a connection to one worker. */
@@ -13,6 +15,8 @@ export interface WorkerLink {
   submit(request: Request, assignment: Assignment): Promise<void>;
   /** Takes effect after the submit of the same request. */
   cancel(requestId: RequestId, epoch: number): Promise<void>;
+  /** Asks the worker to tell what its caches hold. */
+  snapshotKv(): Promise<void>;
   close(): void;
 }
 
@@ -44,6 +48,7 @@ export class WorkerFleet implements Fleet {
   readonly #logger: Logger;
   readonly #members = new Map<WorkerId, Member>();
   readonly #listeners = new Map<RequestId, RequestListener>();
+  readonly #decisions: DecisionLog;
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #isClosing = false;
@@ -61,6 +66,7 @@ export class WorkerFleet implements Fleet {
     this.contextTokens = options.contextTokens;
     this.#nowMs = options.nowMs;
     this.#logger = options.logger;
+    this.#decisions = new DecisionLog(options.dispatcher.policyName);
   }
 
   get isReady(): boolean {
@@ -71,6 +77,15 @@ export class WorkerFleet implements Fleet {
 
   get blockIdentity(): BlockIdentity | null {
     return this.#blockIdentity;
+  }
+
+  /** Whether anything is done with what workers report of their caches, steps and transfers. */
+  get takesReports(): boolean {
+    return this.#dispatcher.observes;
+  }
+
+  get kvCounts(): Dispatcher["kvCounts"] {
+    return this.#dispatcher.kvCounts;
   }
 
   get numRequests(): number {
@@ -141,12 +156,18 @@ export class WorkerFleet implements Fleet {
       if (member !== undefined) member.load = event.load;
       return;
     }
-    if (event.kind === "error") {
+    const nowMs = this.#nowMs();
+    if (event.kind === "kv") this.#dispatcher.workerKv(id, event.batch, nowMs);
+    else if (event.kind === "steps") this.#dispatcher.workerSteps(id, event.steps, nowMs);
+    else if (event.kind === "transfer") {
+      const { to, bytes, ms } = event;
+      this.#dispatcher.transferred({ from: id, to, bytes, ms }, nowMs);
+    } else if (event.kind === "error") {
       const { requestId, epoch, code } = event;
-      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code), this.#nowMs());
+      this.#dispatcher.attemptFailed(requestId, epoch, failureOf(code), nowMs);
     } else {
       const events = event.kind === "tokens" ? tokenEvents(event.tokens) : [event];
-      this.#dispatcher.workerEvents(id, events, this.#nowMs());
+      this.#dispatcher.workerEvents(id, events, nowMs);
     }
     this.#pump();
   }
@@ -155,6 +176,7 @@ export class WorkerFleet implements Fleet {
     const outcome = this.#dispatcher.submit(request, this.#nowMs());
     if (outcome === "queue_full") throw toServingError("queue_full");
     this.#listeners.set(request.id, listener);
+    this.#decisions.submitted(request);
     this.#pump();
     return {
       cancel: () => {
@@ -163,6 +185,10 @@ export class WorkerFleet implements Fleet {
         this.#pump();
       },
     };
+  }
+
+  explain(requestId: RequestId, cacheSalt: string): readonly ExplainedRequest[] {
+    return this.#decisions.explain(requestId, cacheSalt);
   }
 
   /** The workers are about to be stopped: losing them is no news. */
@@ -201,9 +227,11 @@ export class WorkerFleet implements Fleet {
           .catch(() => {});
         return;
       case "placed":
+        this.#decisions.placed(effect.requestId, effect.decision, Date.now());
         this.#listeners.get(effect.requestId)?.onPlaced(effect.decision);
         return;
       case "cached":
+        this.#decisions.cached(effect.requestId, effect.numTokens);
         this.#listeners.get(effect.requestId)?.onCached(effect.numTokens);
         return;
       case "tokens":
@@ -216,6 +244,14 @@ export class WorkerFleet implements Fleet {
       }
       case "error":
         this.#takeListener(effect.requestId)?.onError(toServingError(effect.failure));
+        return;
+      case "resync":
+        this.#logger.warn({ worker: effect.worker }, "KV events were lost: asking for a snapshot");
+        // If the call fails, the dispatcher asks again when the worker reports the next time.
+        this.#members
+          .get(effect.worker)
+          ?.link.snapshotKv()
+          .catch(() => {});
         return;
       default:
         assertNever(effect);

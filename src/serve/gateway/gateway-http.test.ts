@@ -166,7 +166,14 @@ describe("who may ask", () => {
 
   test("with keys every route but the probes needs one", async () => {
     const { gateway } = await start({ apiKeys });
-    for (const url of ["/v1/models", "/metrics", "/admin/workers", "/nope", CHAT_PATH]) {
+    for (const url of [
+      "/v1/models",
+      "/metrics",
+      "/admin/workers",
+      "/admin/decisions/x",
+      "/nope",
+      CHAT_PATH,
+    ]) {
       for (const headers of [{}, { authorization: "Bearer wrong" }]) {
         const answer = await gateway.app.inject({ url, headers });
         expectError(answer, "invalid_api_key");

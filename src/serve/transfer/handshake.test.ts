@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { makeIdentity, TEST_SECRET } from "../../../test/support/link-support.ts";
+import { PROTOCOL_VERSION } from "../../protocol/worker-rpc.ts";
 import {
   Handshake,
   type HandshakeOptions,
@@ -96,7 +97,7 @@ describe("handshake", () => {
     ["tokenizerId", "tokenizer-2", "tokenizer", "tokenizer-1"],
     ["kvType", "f16", "KV type", "q8_0+fa"],
     ["blockSizeTokens", 32, "block size", "16"],
-    ["protocolVersion", 99, "protocol version", "2"],
+    ["protocolVersion", 99, "protocol version", PROTOCOL_VERSION],
   ] as const)(
     "refuses a peer with another %s and tells both sides both values",
     (field, theirs, name, ours) => {

@@ -6,7 +6,8 @@ import type { WorkerEvent } from "../../protocol/worker-rpc.ts";
  * Writes events to one subscriber as lines of JSON. What one step yields goes out in one write as soon as the
  * worker has dealt with it, so that a step costs one system call however many events it makes. A subscriber that reads more slowly than
  * events come is cut when more than `maxBufferedBytes` wait for it: it would have to be told what it missed, and
- * connecting anew says exactly that.
+ * connecting anew says exactly that. Reports may take half of that room: one that
+ * finds no place is left out, and a batch of KV events that is missing shows in the numbers of the others.
  */
 export class EventFeed {
   readonly #response: ServerResponse;
@@ -20,11 +21,17 @@ export class EventFeed {
     this.#maxBufferedBytes = maxBufferedBytes;
   }
 
+  get #numBuffered(): number {
+    return this.#lines.length + this.#response.writableLength;
+  }
+
   push(event: WorkerEvent): void {
     if (!this.#isOpen) return;
+    const isReport = event.kind === "kv" || event.kind === "steps" || event.kind === "transfer";
+    if (isReport && this.#numBuffered > this.#maxBufferedBytes / 2) return;
     this.#lines += `${encodeEvent(event)}\n`;
     // Lines are ASCII but for error messages, so characters are close enough to bytes for a bound.
-    if (this.#lines.length + this.#response.writableLength > this.#maxBufferedBytes) {
+    if (this.#numBuffered > this.#maxBufferedBytes) {
       this.stop();
       this.#response.destroy();
       return;

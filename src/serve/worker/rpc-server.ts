@@ -39,6 +39,9 @@ export const MIN_TOKEN_LENGTH = 32;
 /** Names the worker on an event stream, so that a gateway notices when another one has taken the address over. */
 export const WORKER_ID_HEADER = "x-twofold-worker";
 
+/** The event stream with what the worker reports of its caches, steps and transfers. */
+export const REPORTS_PATH = "/v1/events?reports=1";
+
 const MAX_SMALL_BODY_BYTES = 4096;
 const MAX_HEADER_BYTES = 8192;
 /** Longer than any pause in which a gateway keeps an idle connection, so that it is never closed under a request. */
@@ -70,7 +73,8 @@ export interface RpcServer {
  *   GET  /v1/worker                 who the worker is (WorkerHello)
  *   POST /v1/requests               submit; 204, or the error envelope
  *   POST /v1/requests/:id/cancel    {"epoch": n}; 204, also when there is nothing to cancel
- *   GET  /v1/events                 newline-delimited JSON, see event-codec.ts
+ *   GET  /v1/events                 newline-delimited JSON, see event-codec.ts; with ?reports=1, the worker's reports too
+ *   POST /v1/kv-snapshot            204; all who take reports are told what the caches hold
  *   POST /v1/drain                  204
  * ```
  *
@@ -153,9 +157,9 @@ class WorkerRpcServer implements RpcServer {
     if (path === "/v1/worker") {
       expectMethod(request, "GET");
       sendJson(response, 200, this.#service.hello());
-    } else if (path === "/v1/events") {
+    } else if (path === "/v1/events" || path === REPORTS_PATH) {
       expectMethod(request, "GET");
-      this.#openFeed(response);
+      this.#openFeed(response, path === REPORTS_PATH);
     } else if (path === "/v1/requests") {
       expectMethod(request, "POST");
       const submission = decodeSubmission(await readJson(request, this.#limits.maxBodyBytes));
@@ -171,6 +175,10 @@ class WorkerRpcServer implements RpcServer {
         throw new ServingError("invalid_value", 'the body must be {"epoch": n}', { param: "epoch" });
       this.#service.cancel(requestId.data, body.data.epoch);
       response.writeHead(204).end();
+    } else if (path === "/v1/kv-snapshot") {
+      expectMethod(request, "POST");
+      this.#service.snapshotKv();
+      response.writeHead(204).end();
     } else if (path === "/v1/drain" && this.#options.onDrain !== undefined) {
       expectMethod(request, "POST");
       this.#options.onDrain();
@@ -180,7 +188,7 @@ class WorkerRpcServer implements RpcServer {
     }
   }
 
-  #openFeed(response: ServerResponse): void {
+  #openFeed(response: ServerResponse, reports: boolean): void {
     if (this.#numSubscribers >= this.#limits.maxSubscribers) {
       throw new ServingError(
         "queue_full",
@@ -188,7 +196,7 @@ class WorkerRpcServer implements RpcServer {
       );
     }
     const feed = new EventFeed(response, this.#limits.maxBufferedBytes);
-    const subscription = this.#service.subscribe((event) => feed.push(event));
+    const subscription = this.#service.subscribe((event) => feed.push(event), { reports });
     this.#numSubscribers++;
     response.once("close", () => {
       this.#numSubscribers--;

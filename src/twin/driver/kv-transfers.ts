@@ -10,6 +10,8 @@ export interface Transfer {
   readonly start: number;
   readonly end: number;
   readonly bytes: number;
+  /** When it was handed to the network, whose pair of workers may have been busy with another one until `startMs`. */
+  pushedMs: number;
   startMs: number;
 }
 
@@ -41,6 +43,7 @@ export class KvTransfers {
   }
 
   push(transfer: Transfer, nowMs: number): void {
+    transfer.pushedMs = nowMs;
     const key = this.#keyOf(transfer);
     let lane = this.#lanes.get(key);
     if (lane === undefined) {

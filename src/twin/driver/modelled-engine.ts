@@ -1,8 +1,15 @@
-import { emptyStepTime, type PerfModel, type StepTime } from "../../core/perf/perf-model.ts";
+import {
+  emptyStepTime,
+  type PerfModel,
+  priceRow,
+  type StepTime,
+  type TimeSource,
+} from "../../core/perf/perf-model.ts";
 import { StepLoad } from "../../core/perf/step-load.ts";
 import { isDecoding } from "../../core/scheduler/policy.ts";
 import type { SampledToken, StepPlan, StepResult } from "../../core/scheduler/step-plan.ts";
 import { assert } from "../../core/util/assert.ts";
+import type { StepRow } from "../observer.ts";
 import { ANY_TOKEN, END_TOKEN, trackOf } from "./twin-request.ts";
 
 const ANY: SampledToken = { token: ANY_TOKEN };
@@ -19,20 +26,25 @@ function runOf(length: number): readonly SampledToken[] {
  * An engine that takes the time that a perf model says, and draws tokens that mean nothing but knows when each output ends.
  * One plan at a time, as the worker loop hands them out; a plan that stands for several steps runs as a row of them.
  */
-export class ModelledEngine {
+export class ModelledEngine implements StepRow {
   readonly perf: PerfModel;
   /** Steps take this many times as long: a slow part. Holds for plans that begin from now on. */
   slowFactor = 1;
-  /** What the row's first step computes. */
+  /** What step `from` computes. */
   readonly load = new StepLoad();
-  readonly time: StepTime = emptyStepTime();
+  /** The steps of the row that are looked at, see {@link look}. */
+  from = 0;
+  to = 0;
+  hostMs = 0;
+  source: TimeSource = "roofline";
+  isExtrapolated = false;
+  /** Step `i` lasts from bound `i` to bound `i + 1`; the row has `numSteps` of them. */
+  boundsMs = new Float64Array(64);
+  #deviceMs = new Float64Array(64);
+  readonly #time: StepTime = emptyStepTime();
   #plan: StepPlan | null = null;
-  #startMs = 0;
   /** When what holds the engine beside steps is over. */
   #freeAtMs = 0;
-  /** Ends of the row's steps; the row has `numSteps` of them. */
-  #endsMs = new Float64Array(64);
-  #deviceMs = new Float64Array(64);
   #numSteps = 0;
   /** Steps of the row whose end has been reported to the loop. */
   #numReported = 0;
@@ -55,11 +67,7 @@ export class ModelledEngine {
 
   /** When the row ends, the last step's end included. */
   get endMs(): number {
-    return this.#endsMs[this.#numSteps - 1]!;
-  }
-
-  stepEndMs(step: number): number {
-    return this.#endsMs[step]!;
+    return this.boundsMs[this.#numSteps]!;
   }
 
   /** Starts a plan and prices the whole row. */
@@ -67,25 +75,37 @@ export class ModelledEngine {
     assert(this.#plan === null, "the engine is busy");
     this.#plan = plan;
     const startMs = Math.max(nowMs, this.#freeAtMs);
-    this.#startMs = startMs;
     this.#numReported = 0;
-    const numSteps = this.#fill(plan);
-    if (numSteps > this.#endsMs.length) {
-      this.#endsMs = new Float64Array(2 * numSteps);
+    const numSteps = this.#fill(plan, startMs);
+    if (numSteps >= this.boundsMs.length) {
+      this.boundsMs = new Float64Array(2 * numSteps);
       this.#deviceMs = new Float64Array(2 * numSteps);
     }
-    let endMs = startMs;
-    for (let step = 0; step < numSteps; step++) {
-      if (step > 0) this.load.advanceDecodes();
-      this.perf.stepTime(this.load, this.time);
-      endMs += (this.time.deviceMs + this.time.hostMs) * this.slowFactor;
-      this.#endsMs[step] = endMs;
-      this.#deviceMs[step] = this.time.deviceMs * this.slowFactor;
-    }
     this.#numSteps = numSteps;
-    // The load describes the first step again, for whoever walks the row when its steps are over.
-    this.load.decodeContextTokens -= (numSteps - 1) * this.load.numDecodes;
-    this.load.maxDecodeContextTokens -= numSteps - 1;
+    this.#price(numSteps);
+    const { slowFactor, boundsMs } = this;
+    const { hostMs, source, isExtrapolated } = this.#time;
+    let endMs = startMs;
+    boundsMs[0] = startMs;
+    for (let step = 0; step < numSteps; step++) {
+      endMs += (this.#deviceMs[step]! + hostMs) * slowFactor;
+      boundsMs[step + 1] = endMs;
+    }
+    this.from = 0;
+    this.to = 0;
+    this.hostMs = hostMs * slowFactor;
+    this.source = source;
+    this.isExtrapolated = isExtrapolated;
+  }
+
+  #price(numSteps: number): void {
+    const { load } = this;
+    if (load.numPrefills === 0) {
+      priceRow(this.perf, load, { numSteps, addedContextTokens: 0, deviceMs: this.#deviceMs }, this.#time);
+      return;
+    }
+    this.perf.stepTime(load, this.#time);
+    this.#deviceMs[0] = this.#time.deviceMs;
   }
 
   /** Takes the engine for other work, after the step in flight and what was asked for earlier. Returns when that is over. */
@@ -95,25 +115,16 @@ export class ModelledEngine {
     return this.#freeAtMs;
   }
 
-  /** Start of the row's step with this index. */
-  stepStartMs(step: number): number {
-    return step === 0 ? this.#startMs : this.#endsMs[step - 1]!;
-  }
-
-  /** Shows an observer the steps [from, to) of the row. They must be walked in order, each once. */
-  walk(from: number, to: number, visit: (startMs: number, endMs: number) => void): void {
-    for (let step = from; step < to; step++) {
-      const startMs = this.stepStartMs(step);
-      const endMs = this.#endsMs[step]!;
-      this.time.deviceMs = this.#deviceMs[step]!;
-      this.time.hostMs = endMs - startMs - this.time.deviceMs;
-      visit(startMs, endMs);
-      this.load.advanceDecodes();
-    }
+  /** Makes the row tell of its steps [from, to). They must be looked at in order, until the next plan begins. */
+  look(from: number, to: number): void {
+    assert(from >= this.from, "a row is looked at backwards");
+    this.load.advanceDecodes(from - this.from);
+    this.from = from;
+    this.to = to;
   }
 
   /** Describes the plan's first step, and returns how many steps run before an output ends. */
-  #fill(plan: StepPlan): number {
+  #fill(plan: StepPlan, startMs: number): number {
     const { load } = this;
     load.clear();
     let numSteps = plan.maxSteps;
@@ -121,7 +132,7 @@ export class ModelledEngine {
       const track = trackOf(sequence.request);
       if (!isDecoding(sequence)) {
         load.addPrefill(start, numTokens, samples);
-        if (Number.isNaN(track.firstStepMs)) track.firstStepMs = this.#startMs;
+        if (Number.isNaN(track.firstStepMs)) track.firstStepMs = startMs;
       } else {
         load.addDecode(start + 1);
         const left = track.workload.outputTokens - sequence.numOutputTokens;
@@ -134,7 +145,7 @@ export class ModelledEngine {
   /** Steps of the row that have ended by `nowMs` and are not the row's last: what the loop has to hear before any input. */
   endedBy(nowMs: number): number {
     let ended = this.#numReported;
-    while (ended < this.#numSteps - 1 && this.#endsMs[ended]! <= nowMs) ended++;
+    while (ended < this.#numSteps - 1 && this.boundsMs[ended + 1]! <= nowMs) ended++;
     return ended - this.#numReported;
   }
 

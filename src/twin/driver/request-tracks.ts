@@ -1,21 +1,21 @@
 import type { RequestId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
-import { assert } from "../../core/util/assert.ts";
-import type { TwinObserver } from "../observer.ts";
-import type { WorkloadRequest } from "../workload/workload.ts";
-import type { ModelledEngine } from "./modelled-engine.ts";
+import { assert, InvariantError } from "../../core/util/assert.ts";
+import type { StepRow, TwinObserver } from "../observer.ts";
+import { WorkloadError, type WorkloadRequest } from "../workload/workload.ts";
 import type { RequestTrack } from "./twin-request.ts";
 
-/** Steps [from, to) of an engine's row that are over. */
+/** Steps [from, to) of a row that are over. */
 interface StepReport {
   readonly outer: StepReport | null;
-  readonly engine: ModelledEngine;
+  readonly boundsMs: Float64Array;
   readonly from: number;
   readonly to: number;
-  /** The longest of the steps that follow another one of the row. */
+  /** The longest of the steps before the last one that follow another one of the row. */
   readonly longestMs: number;
-  /** Requests that got a token of every step. */
-  numRequests: number;
+  /** Requests that got a token of every step, and of every step but the last, which drew a token that is kept back. */
+  numWhole: number;
+  numShort: number;
 }
 
 /** What the clients of one run see: when the first token comes, the gaps after it, and the end. */
@@ -33,8 +33,15 @@ export class RequestTracks {
   }
 
   begin(track: RequestTrack): void {
-    assert(!this.#byId.has(track.workload.id), "a workload uses a request id twice");
-    this.#byId.set(track.workload.id, track);
+    const { id } = track.workload;
+    // Readers look for this with the line, but not over the whole of a long trace.
+    if (this.#byId.has(id))
+      throw new WorkloadError(
+        "workload",
+        0,
+        `two requests that are under way have the id ${JSON.stringify(id)}`,
+      );
+    this.#byId.set(id, track);
   }
 
   placed(id: RequestId, decision: PlacementDecision): WorkloadRequest {
@@ -53,13 +60,14 @@ export class RequestTracks {
     this.#of(id).numCachedTokens = numTokens;
   }
 
-  /** From here until {@link endSteps}, tokens are those of an engine's steps [from, to). Reports may be nested. */
-  beginSteps(engine: ModelledEngine, from: number, to: number): void {
+  /** From here until {@link endSteps}, tokens are those of the steps of a row. Reports may be nested. */
+  beginSteps({ boundsMs, from, to }: StepRow): void {
     let longestMs = 0;
-    for (let step = Math.max(from, 1); step < to; step++) {
-      longestMs = Math.max(longestMs, engine.stepEndMs(step) - engine.stepStartMs(step));
+    for (let step = Math.max(from, 1); step < to - 1; step++) {
+      const ms = boundsMs[step + 1]! - boundsMs[step]!;
+      if (ms > longestMs) longestMs = ms;
     }
-    this.#report = { outer: this.#report, engine, from, to, longestMs, numRequests: 0 };
+    this.#report = { outer: this.#report, boundsMs, from, to, longestMs, numWhole: 0, numShort: 0 };
   }
 
   /** Whoever decodes in a row gets one token per step: all have the same gaps but for the first one of the row. */
@@ -67,11 +75,12 @@ export class RequestTracks {
     const report = this.#report;
     assert(report !== null, "no steps are being reported");
     this.#report = report.outer;
-    const { engine, from, to, numRequests } = report;
-    if (numRequests === 0) return;
-    for (let step = Math.max(from, 1); step < to; step++) {
-      this.#observer.tokenGap(engine.stepEndMs(step) - engine.stepStartMs(step), numRequests);
-    }
+    const { boundsMs, from, to, numWhole, numShort } = report;
+    const first = Math.max(from, 1);
+    const last = Math.max(from, to - 1, 1);
+    if (first < last && numWhole + numShort > 0)
+      this.#observer.tokenGaps(boundsMs, first, last, numWhole + numShort);
+    if (last < to && numWhole > 0) this.#observer.tokenGaps(boundsMs, last, to, numWhole);
   }
 
   /** Tokens of a request have been passed on. */
@@ -79,17 +88,21 @@ export class RequestTracks {
     const track = this.#of(id);
     const report = this.#report;
     track.numOutputTokens += count;
-    if (report === null || count !== report.to - report.from) {
+    if (report === null || count > report.to - report.from || count < report.to - report.from - 1) {
       this.#tokenAt(track, nowMs);
       return;
     }
-    report.numRequests++;
-    if (report.from === 0) this.#tokenAt(track, report.engine.stepEndMs(0));
-    track.lastTokenMs = report.engine.stepEndMs(report.to - 1);
-    if (report.longestMs > track.maxGapMs) track.maxGapMs = report.longestMs;
+    const { boundsMs, from, to } = report;
+    const end = from + count;
+    if (end === to) report.numWhole++;
+    else report.numShort++;
+    if (from === 0) this.#tokenAt(track, boundsMs[1]!);
+    track.lastTokenMs = boundsMs[end]!;
+    const lastMs = end === to && end > 1 ? boundsMs[end]! - boundsMs[end - 1]! : 0;
+    track.maxGapMs = Math.max(track.maxGapMs, report.longestMs, lastMs);
     if (track.gapsMs === null) return;
-    for (let step = Math.max(report.from, 1); step < report.to; step++) {
-      track.gapsMs.push(report.engine.stepEndMs(step) - report.engine.stepStartMs(step));
+    for (let step = Math.max(from, 1); step < end; step++) {
+      track.gapsMs.push(boundsMs[step + 1]! - boundsMs[step]!);
     }
   }
 
@@ -123,6 +136,7 @@ export class RequestTracks {
       numOutputTokens: track.numOutputTokens,
       maxGapMs: track.maxGapMs,
       worstGapsMs: track.gapsMs === null ? null : meanOfWorst(track.gapsMs),
+      gapsMs: track.gapsMs,
       queuedMs: Number.isNaN(track.firstStepMs) ? null : track.firstStepMs - workload.arrivalMs,
       numCachedTokens: track.numCachedTokens,
       prefillWorker: track.prefillWorker,
@@ -134,7 +148,7 @@ export class RequestTracks {
 
   #of(id: RequestId): RequestTrack {
     const track = this.#byId.get(id);
-    assert(track !== undefined, `request ${id} is not under way`);
+    if (track === undefined) throw new InvariantError(`request ${id} is not under way`);
     return track;
   }
 }
@@ -142,9 +156,9 @@ export class RequestTracks {
 /** Share of a request's gaps that Mooncake's time between tokens looks at (FAST '25, section 5). */
 const WORST_SHARE = 0.1;
 
-function meanOfWorst(gapsMs: number[]): number | null {
+function meanOfWorst(gapsMs: readonly number[]): number | null {
   if (gapsMs.length === 0) return null;
   const count = Math.max(1, Math.floor(gapsMs.length * WORST_SHARE));
-  const worst = gapsMs.sort((a, b) => b - a).slice(0, count);
+  const worst = gapsMs.toSorted((a, b) => b - a).slice(0, count);
   return worst.reduce((sum, gapMs) => sum + gapMs, 0) / count;
 }

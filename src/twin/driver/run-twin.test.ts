@@ -41,6 +41,17 @@ describe("runTwin", () => {
     expect(observer.gaps.reduce((sum, [gapMs, count]) => sum + gapMs * count, 0)).toBeCloseTo(16.5);
   });
 
+  it("refuses a second request of an id while the first is under way", () => {
+    const at = (arrivalMs: number): WorkloadRequest => workloadRequest({ arrivalMs, outputTokens: 4 });
+    expect(run({}, [at(0), at(1000)]).summary.numRequests).toBe(2);
+    expect(() => run({}, [at(0), at(10)])).toThrow(
+      expect.objectContaining({
+        name: "WorkloadError",
+        message: 'workload: two requests that are under way have the id "r"',
+      }),
+    );
+  });
+
   it("counts and times the same tokens whether policies know the length or not", () => {
     for (const outputTokens of [1, 2, 3, 50]) {
       const of = (outputBound: number | "true") => {

@@ -1,4 +1,5 @@
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { KvEventBatch } from "../../core/kv/kv-events.ts";
 import type { Request, WorkerId } from "../../core/request.ts";
 import type { TwinFault } from "../twin-spec.ts";
 import type { TimedEvent } from "./event-heap.ts";
@@ -6,7 +7,16 @@ import type { Transfer } from "./kv-transfers.ts";
 import type { TwinWorker } from "./twin-worker.ts";
 
 /** Order of events that happen at one time. */
-export const RANK = { stepEnd: 0, flowEnd: 1, message: 2, tick: 3, ready: 4, fault: 5, arrival: 6 } as const;
+export const RANK = {
+  stepEnd: 0,
+  flowEnd: 1,
+  message: 2,
+  report: 3,
+  tick: 4,
+  ready: 5,
+  fault: 6,
+  arrival: 7,
+} as const;
 
 /** What happens to a worker. */
 export type WorkerTwinEvent = TimedEvent &
@@ -35,7 +45,21 @@ export type WorkerTwinEvent = TimedEvent &
 export type GatewayTwinEvent = TimedEvent &
   ({ readonly kind: "dispatcher-wake" } | { readonly kind: "submit"; readonly request: Request });
 
-export type TwinEvent = WorkerTwinEvent | GatewayTwinEvent;
+/** What the gateway hears of a worker beside output. */
+export type ReportTwinEvent = TimedEvent &
+  (
+    | { readonly kind: "kv-report"; readonly worker: WorkerId; readonly batch: KvEventBatch }
+    | { readonly kind: "step-report"; readonly worker: WorkerId }
+    | {
+        readonly kind: "transfer-report";
+        readonly from: WorkerId;
+        readonly to: WorkerId;
+        readonly bytes: number;
+        readonly ms: number;
+      }
+  );
+
+export type TwinEvent = WorkerTwinEvent | ReportTwinEvent | GatewayTwinEvent;
 
 /** The virtual clock: one number that the run moves and everybody reads. */
 export interface VirtualClock {

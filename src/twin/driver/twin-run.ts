@@ -1,4 +1,5 @@
 import { type DispatchEffect, Dispatcher } from "../../core/dispatch/dispatcher.ts";
+import { RecordedDispatcher } from "../../core/dispatch/recorded-dispatcher.ts";
 import type { Request, RequestId } from "../../core/request.ts";
 import { assert, assertNever } from "../../core/util/assert.ts";
 import type { TwinObserver } from "../observer.ts";
@@ -11,6 +12,7 @@ import { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent } from "./twin-events.ts";
 import { RequestMaker, trackOf } from "./twin-request.ts";
 import { WorkerHost } from "./worker-host.ts";
+import { WorkerReports } from "./worker-reports.ts";
 
 /** Attempts and waits of the dispatcher, as the server sets them (`serve/start.ts`). */
 const MAX_ATTEMPTS = 3;
@@ -29,6 +31,7 @@ export class TwinRun {
   readonly #dispatcher: Dispatcher;
   readonly #maker: RequestMaker;
   readonly #tracks: RequestTracks;
+  readonly #reports: WorkerReports | null;
   readonly #host: WorkerHost;
   readonly #hash = new TraceHash();
   #dispatcherWakeMs = Number.POSITIVE_INFINITY;
@@ -43,12 +46,16 @@ export class TwinRun {
     this.#spec = spec;
     this.#source = source;
     this.#observer = observer;
-    this.#dispatcher = new Dispatcher({
-      placement: spec.placement,
+    const limits = {
       maxRequests: spec.maxRequests,
       maxWaitMs: Math.max(MAX_WAIT_MS, ...spec.workers.map(({ startUpMs }) => 2 * startUpMs)),
       maxAttempts: MAX_ATTEMPTS,
-    });
+    };
+    const options = { ...limits, placement: spec.placement };
+    this.#dispatcher =
+      spec.record === undefined
+        ? new Dispatcher(options)
+        : new RecordedDispatcher(options, spec.record(limits));
     this.#maker = new RequestMaker({
       blockTokens: spec.workers[0]!.blockTokens,
       outputBound: spec.outputBound,
@@ -56,6 +63,9 @@ export class TwinRun {
       keepsGaps: observer.wantsGaps === true,
     });
     this.#tracks = new RequestTracks(observer, spec.workers[0]!.perf.host.outputMs);
+    const reported = { clock: this.#clock, heap: this.#heap, dispatcher: this.#dispatcher };
+    // Reports cost events and memory, so they are made only for those who listen.
+    this.#reports = this.#dispatcher.observes ? new WorkerReports(reported) : null;
     this.#host = new WorkerHost({
       spec,
       observer,
@@ -64,6 +74,7 @@ export class TwinRun {
       hash: this.#hash,
       tracks: this.#tracks,
       dispatcher: this.#dispatcher,
+      reports: this.#reports,
       pumpDispatcher: () => this.#pumpDispatcher(),
     });
   }
@@ -104,13 +115,28 @@ export class TwinRun {
   }
 
   #handle(event: TwinEvent): void {
-    if (event.kind === "submit") this.#submit(event.request);
-    else if (event.kind !== "dispatcher-wake") this.#host.handle(event);
-    else if (this.#dispatcherWakeMs === event.atMs) {
-      this.#dispatcherWakeMs = Number.POSITIVE_INFINITY;
-      this.#dispatcher.tick(this.#clock.nowMs);
-      this.#pumpDispatcher();
+    switch (event.kind) {
+      case "submit":
+        this.#submit(event.request);
+        return;
+      case "dispatcher-wake":
+        this.#wakeDispatcher(event.atMs);
+        return;
+      case "kv-report":
+      case "step-report":
+      case "transfer-report":
+        this.#reports!.handle(event);
+        return;
+      default:
+        this.#host.handle(event);
     }
+  }
+
+  #wakeDispatcher(atMs: number): void {
+    if (this.#dispatcherWakeMs !== atMs) return;
+    this.#dispatcherWakeMs = Number.POSITIVE_INFINITY;
+    this.#dispatcher.tick(this.#clock.nowMs);
+    this.#pumpDispatcher();
   }
 
   #arrive(): void {
@@ -173,6 +199,9 @@ export class TwinRun {
         return;
       case "error":
         this.#end(effect.requestId, effect.failure, false);
+        return;
+      case "resync":
+        this.#host.snapshotKv(effect.worker);
         return;
       default:
         assertNever(effect);

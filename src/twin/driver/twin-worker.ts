@@ -1,4 +1,5 @@
 import { BlockManager } from "../../core/kv/block-manager.ts";
+import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import type { Request } from "../../core/request.ts";
 import type { WorkerFacts } from "../../core/router/placement.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
@@ -45,6 +46,8 @@ export class TwinWorker {
       id: string;
       index: number;
       run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs">;
+      /** Whether the worker tells what its caches hold. */
+      reportsKv: boolean;
     },
   ) {
     const { maxStepsPerPlan = MAX_STEPS_PER_PLAN, handoffOrder = "reserve-first" } = options.run;
@@ -63,6 +66,7 @@ export class TwinWorker {
       numSlots: numBlocks + 2 * spec.maxRunning,
       modelId: "twin",
       ...(spec.maxCachedBlocks === undefined ? {} : { maxCachedBlocks: spec.maxCachedBlocks }),
+      kvEvents: options.reportsKv ? new KvEventLog() : undefined,
     });
     this.scheduler = new Scheduler(
       {
@@ -84,6 +88,7 @@ export class TwinWorker {
       timeouts: { grantMs: waitMs, ackMs: waitMs, reserveMs: waitMs, frameMs: waitMs },
     });
   }
+
   /** What the dispatcher is told when the worker is ready. */
   get facts(): WorkerFacts {
     const { role, perf, tokenBudget, maxRunning } = this.spec;

@@ -5,13 +5,15 @@ import type { Request, RequestId, WorkerId } from "../../core/request.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { TwinObserver } from "../observer.ts";
-import type { TwinFault, TwinSpec } from "../twin-spec.ts";
+import type { TwinSpec } from "../twin-spec.ts";
 import type { EventHeap } from "./event-heap.ts";
+import { Faults } from "./faults.ts";
 import { KvTransfers } from "./kv-transfers.ts";
 import type { RequestTracks } from "./request-tracks.ts";
 import type { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
 import { TwinWorker } from "./twin-worker.ts";
+import type { WorkerReports } from "./worker-reports.ts";
 
 /** What the host of the workers shares with the rest of a run. */
 export interface HostContext {
@@ -22,14 +24,13 @@ export interface HostContext {
   readonly hash: TraceHash;
   readonly tracks: RequestTracks;
   readonly dispatcher: Dispatcher;
+  /** Null when nobody listens. */
+  readonly reports: WorkerReports | null;
   /** Carries out what the dispatcher wants after it has been told something. */
   readonly pumpDispatcher: () => void;
 }
 
-/**
- * The simulated workers of a run: carries out what the production worker loops want, on modelled engines and links, and brings
- * faults upon them.
- */
+/** The simulated workers of a run: carries out what the production worker loops want, on modelled engines and links. */
 export class WorkerHost {
   readonly #context: HostContext;
   readonly #spec: TwinSpec;
@@ -39,7 +40,9 @@ export class WorkerHost {
   readonly #hash: TraceHash;
   readonly #tracks: RequestTracks;
   readonly #dispatcher: Dispatcher;
+  readonly #reports: WorkerReports | null;
   readonly #transfers: KvTransfers;
+  readonly #faults: Faults;
   /** By place in the specification; a restarted worker takes the place of the one that died. */
   readonly #workers: TwinWorker[];
   readonly #byId = new Map<WorkerId, TwinWorker>();
@@ -53,19 +56,27 @@ export class WorkerHost {
     this.#hash = context.hash;
     this.#tracks = context.tracks;
     this.#dispatcher = context.dispatcher;
+    this.#reports = context.reports;
     const { spec } = context;
     this.#transfers = new KvTransfers(spec.network, spec.oneConnectionPerRequest ?? false);
     this.#workers = spec.workers.map(({ id }, index) => this.#makeWorker(index, id));
     spec.workers.forEach(({ startUpMs }, index) => {
       this.#heap.push({ kind: "ready", atMs: startUpMs, rank: RANK.ready, index });
     });
-    for (const fault of spec.faults) {
-      this.#heap.push({ kind: "fault", atMs: fault.atMs, rank: RANK.fault, fault });
-    }
+    this.#faults = new Faults({
+      context,
+      transfers: this.#transfers,
+      workers: this.#workers,
+      byId: this.#byId,
+      bringUp: (worker) => this.#before(worker),
+      pump: (worker) => this.#pump(worker),
+      restart: (index, id) => this.#makeWorker(index, id),
+    });
   }
 
   #makeWorker(index: number, id: WorkerId): TwinWorker {
-    return new TwinWorker(this.#spec.workers[index]!, { id, index, run: this.#spec });
+    const reportsKv = this.#reports !== null;
+    return new TwinWorker(this.#spec.workers[index]!, { id, index, run: this.#spec, reportsKv });
   }
 
   get #nowMs(): number {
@@ -108,7 +119,7 @@ export class WorkerHost {
         this.#ready(event.index);
         return;
       case "fault":
-        this.#fault(event.fault);
+        this.#faults.bring(event.fault);
         return;
       default:
         assertNever(event);
@@ -140,6 +151,14 @@ export class WorkerHost {
     this.#pump(worker);
   }
 
+  /** The worker tells everything that its caches hold. */
+  snapshotKv(id: WorkerId): void {
+    const worker = this.#byId.get(id);
+    if (worker === undefined || worker.blocks.kvEvents === null) return;
+    worker.blocks.kvEvents.snapshot();
+    this.#pump(worker);
+  }
+
   /** Brings a worker up to now before anything is put in: steps of its row that are over, and an end of the row after this one. */
   #before(worker: TwinWorker): void {
     const { engine } = worker;
@@ -152,12 +171,20 @@ export class WorkerHost {
   /** Tells the loop of steps of a row that have ended while it goes on. */
   #reportSteps(worker: TwinWorker, count: number): void {
     const { engine } = worker;
-    const from = engine.numReported;
-    this.#observe(worker, from, from + count);
-    this.#tracks.beginSteps(engine, from, from + count);
+    this.#beginSteps(worker, count);
     worker.loop.stepsRepeated(engine.plan!, engine.report(count));
     this.#pump(worker);
     this.#tracks.endSteps();
+  }
+
+  /** Looks at the next `count` steps of the row, which are over. */
+  #beginSteps(worker: TwinWorker, count: number): void {
+    const { id, engine, hash } = worker;
+    engine.look(engine.numReported, engine.numReported + count);
+    hash.addSteps(engine);
+    this.#observer.stepsDone(id, engine);
+    this.#reports?.stepsDone(worker, engine);
+    this.#tracks.beginSteps(engine);
   }
 
   #expectEnd(worker: TwinWorker): void {
@@ -168,11 +195,10 @@ export class WorkerHost {
   #stepEnded(worker: TwinWorker): void {
     const { engine, loop, blocks } = worker;
     const plan = engine.plan!;
-    const last = engine.numSteps - 1;
-    if (last > engine.numReported) this.#reportSteps(worker, last - engine.numReported);
-    this.#observe(worker, last, last + 1);
-    this.#tracks.beginSteps(engine, last, last + 1);
-    // The times of the step are read while its tokens are passed on, so the next one begins afterwards.
+    const count = engine.numSteps - engine.numReported;
+    this.#beginSteps(worker, count);
+    if (count > 1) loop.stepsRepeated(plan, engine.report(count - 1));
+    // The times of the steps are read while its tokens are passed on, so the next one begins afterwards.
     loop.stepDone(plan, engine.finish(), this.#nowMs);
     const effects = loop.takeEffects();
     for (const effect of effects) if (effect.kind === "emit") this.#carryOut(worker, effect);
@@ -189,18 +215,6 @@ export class WorkerHost {
     const { held } = worker;
     worker.held = [];
     for (const { request, task } of held) this.#submitNow(worker, request, task);
-  }
-
-  #observe(worker: TwinWorker, from: number, to: number): void {
-    const { engine, hash } = worker;
-    const { load, time } = engine;
-    engine.walk(from, to, (startMs, endMs) => {
-      hash.addNumber(endMs);
-      hash.addInt(load.numDecodes);
-      hash.addNumber(load.decodeContextTokens);
-      hash.addInt(load.numPrefillTokens);
-      this.#observer.stepDone(worker.id, startMs, endMs, load, time);
-    });
   }
 
   /** Carries out what the loop wants until it wants nothing more, and reports how many sequences are left waiting. */
@@ -220,6 +234,9 @@ export class WorkerHost {
     switch (effect.kind) {
       case "kv-ops":
         // Bookkeeping of the engine's cells; the modelled engine has none.
+        return;
+      case "kv-events":
+        this.#reports?.kvChanged(worker, effect.batch);
         return;
       case "execute":
         this.#spec.onPlan?.(worker.id, effect.plan);
@@ -242,6 +259,10 @@ export class WorkerHost {
         this.#dispatcher.workerEvents(worker.id, effect.events, this.#nowMs);
         this.#context.pumpDispatcher();
         return;
+      case "offload":
+      case "read-tier":
+      case "delete-tier":
+        throw new Error(`${effect.kind} without a lower tier`);
       default:
         assertNever(effect);
     }
@@ -263,7 +284,7 @@ export class WorkerHost {
     }
     const promptTokens = this.#tracks.inputTokensOf(id.requestId) ?? end;
     const bytes = handoffBytes(worker.spec.perf, start, end, promptTokens);
-    const transfer = { from: worker, to, id, start, end, bytes, startMs: 0 };
+    const transfer = { from: worker, to, id, start, end, bytes, pushedMs: 0, startMs: 0 };
     const { handoff } = worker.spec.perf;
     if (handoff === undefined) {
       this.#transfers.push(transfer, this.#nowMs);
@@ -302,6 +323,7 @@ export class WorkerHost {
     if (transfer === null) return;
     const { from, to, id, start, end, bytes } = transfer;
     this.#observer.transferDone(from.id, to.id, bytes, transfer.startMs, this.#nowMs);
+    this.#reports?.transferDone(transfer);
     this.#before(to);
     to.loop.receive(from.id, { kind: "kv", ...id, start, end, payload: bytes }, this.#nowMs);
     this.#pump(to);
@@ -332,54 +354,10 @@ export class WorkerHost {
     const worker = this.#workers[index]!;
     this.#byId.set(worker.id, worker);
     this.#observer.workerChanged(worker.id, "ready", 1, this.#nowMs);
+    // As a worker tells each new subscriber.
+    this.snapshotKv(worker.id);
     this.#dispatcher.workerReady(worker.facts, this.#nowMs);
     this.#context.pumpDispatcher();
-  }
-
-  #fault(fault: TwinFault): void {
-    if (fault.kind === "slow-link") {
-      this.#spec.network.scale(fault.endpoint, fault.factor, this.#nowMs);
-      return;
-    }
-    const index = this.#spec.workers.findIndex(({ id }) => id === fault.worker);
-    const worker = this.#workers[index]!;
-    if (fault.kind === "slow-worker") {
-      // Steps that are priced and have not begun take the new speed as well.
-      this.#before(worker);
-      worker.engine.slowFactor = fault.factor;
-      this.#observer.workerChanged(worker.id, "slow", fault.factor, this.#nowMs);
-      return;
-    }
-    if (!worker.isAlive || !this.#byId.has(worker.id)) return;
-    this.#crash(worker);
-    if (fault.restarts) {
-      const generation = Number(worker.id.split("#")[1] ?? 1) + 1;
-      const restarted = this.#makeWorker(index, `${worker.spec.id}#${generation}`);
-      // The part stays slow: a new process does not mend it.
-      restarted.engine.slowFactor = worker.engine.slowFactor;
-      this.#workers[index] = restarted;
-      const atMs = this.#nowMs + worker.spec.startUpMs;
-      this.#heap.push({ kind: "ready", atMs, rank: RANK.ready, index });
-    }
-  }
-
-  /** The process has gone: its connections break, which gateway and peers see at once. */
-  #crash(worker: TwinWorker): void {
-    this.#before(worker);
-    worker.isAlive = false;
-    worker.held = [];
-    worker.rowVersion++;
-    this.#hash.addText(worker.hash.hex);
-    this.#byId.delete(worker.id);
-    this.#transfers.drop(worker, this.#nowMs);
-    this.#observer.workerChanged(worker.id, "lost", 1, this.#nowMs);
-    this.#dispatcher.workerLost(worker.id, this.#nowMs);
-    this.#context.pumpDispatcher();
-    for (const peer of this.#byId.values()) {
-      this.#before(peer);
-      peer.loop.peerLost(worker.id, this.#nowMs);
-      this.#pump(peer);
-    }
   }
 
   /** Folds what every worker did into the run's hash. */

@@ -149,7 +149,6 @@ describe("FairShareNetwork", () => {
     network.cancel(second, 210);
     expect(network.nextEndMs).toBe(Number.POSITIVE_INFINITY);
     expect(() => network.cancel(second, 220)).toThrow(/not under way/);
-    expect(network.carriedBytes(0, 220)).toBeCloseTo(5 + 100, 9);
   });
 
   it("names an endpoint that it does not have", () => {
@@ -194,8 +193,6 @@ function expectMaxMin(network: FairShareNetwork, flows: readonly NaiveFlow[], ba
   const problems: string[] = [];
   for (const [r, bandwidth] of bandwidths.entries()) {
     if (used[r]! > bandwidth * (1 + 2e-9)) problems.push(`resource ${r} carries ${used[r]} of ${bandwidth}`);
-    const reported = network.usedBytesPerSecond(r);
-    if (Math.abs(reported - used[r]!) > 1e-9 * used[r]!) problems.push(`resource ${r} says ${reported}`);
   }
   for (const [i, flow] of flows.entries()) {
     const rate = rates[i]!;
@@ -224,7 +221,6 @@ function compareWithNaive(seed: number, numEvents: number, maxFlows: number, isS
   const factors = Array.from({ length: numEndpoints }, () => 1);
   const ids: number[] = [];
   const bytesOf = new Map<number, NaiveFlow & { from: number; to: number }>();
-  const sent = bandwidths.map(() => 0);
   let numStarted = 0;
   let numEnded = 0;
   let nowMs = 0;
@@ -235,8 +231,6 @@ function compareWithNaive(seed: number, numEvents: number, maxFlows: number, isS
     // Rounding may swap ends that are less than a millionth of a millisecond apart.
     expect([...got].sort()).toEqual(expected.map(({ id }) => id).sort());
     for (const id of got) {
-      const flow = bytesOf.get(id)!;
-      for (const r of flow.resources) sent[r] = sent[r]! + flow.bytes;
       bytesOf.delete(id);
       ids.splice(ids.indexOf(id), 1);
     }
@@ -258,9 +252,6 @@ function compareWithNaive(seed: number, numEvents: number, maxFlows: number, isS
     } else if (kind === 5 && ids.length > 0) {
       const [id] = ids.splice(random.nextBelow(ids.length), 1);
       network.cancel(id!, nowMs);
-      // What a cancelled flow has moved counts as carried.
-      const flow = bytesOf.get(id!)!;
-      for (const r of flow.resources) sent[r] = sent[r]! + flow.bytes - flow.left;
       naive.cancel(id!);
       bytesOf.delete(id!);
     } else if (kind === 6) {
@@ -288,19 +279,11 @@ function compareWithNaive(seed: number, numEvents: number, maxFlows: number, isS
       naive.bandwidths.map((value) => value * 1000),
     );
   }
-  for (const id of [...ids]) {
-    const flow = bytesOf.get(id)!;
-    const isArriving = naive.arriving.some((other) => other.id === id);
-    for (const r of flow.resources) sent[r] = sent[r]! + flow.bytes - (isArriving ? 0 : flow.left);
-  }
-  for (const [r, bytes] of sent.entries()) {
-    expect(Math.abs(network.carriedBytes(r, nowMs) - bytes)).toBeLessThanOrEqual(1e-6 * Math.max(1, bytes));
-  }
   return numEnded;
 }
 
 describe("FairShareNetwork against a naive network", () => {
-  it("has the same rates and ends in worlds and orders of any kind, and keeps every byte", () => {
+  it("has the same rates and ends in worlds and orders of any kind", () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
         compareWithNaive(seed, 60, 25);

@@ -22,8 +22,6 @@ export class FairShareNetwork implements Network {
   readonly #endpoints = new Map<string, number>();
   /** By endpoint. */
   readonly #factor: Float64Array;
-  /** Bytes of flows that are over, by resource. */
-  readonly #carried: Float64Array;
   readonly #path = emptyPath();
   /** Flows that still send, by the time at which their last byte leaves. */
   readonly #sending: SlotHeap;
@@ -48,7 +46,6 @@ export class FairShareNetwork implements Network {
     }
     this.#table = new FlowTable(bandwidth);
     this.#baseBandwidth = bandwidth.slice();
-    this.#carried = new Float64Array(bandwidth.length);
     this.#factor = new Float64Array(layout.endpoints.length).fill(1);
     this.#fill = new WaterFill(this.#table);
     this.#sending = new SlotHeap(this.#table.numSlots);
@@ -156,29 +153,6 @@ export class FairShareNetwork implements Network {
     return this.#sending.has(slot) ? this.#table.rate[slot]! * MS_PER_SECOND : 0;
   }
 
-  /** What all flows on a resource get at the moment, bytes per second. Cost: the number of its flows. */
-  usedBytesPerSecond(resource: number): number {
-    const table = this.#table;
-    let sum = 0;
-    for (let place = table.first(resource); place >= 0; place = table.after(place)) {
-      sum += table.rate[(place / MAX_PATH_RESOURCES) | 0]!;
-    }
-    return sum * MS_PER_SECOND;
-  }
-
-  /** Bytes that a resource has carried by `nowMs`, the last time that the network was told or a later one. */
-  carriedBytes(resource: number, nowMs: number): number {
-    const table = this.#table;
-    this.#advance(nowMs);
-    let sum = this.#carried[resource]!;
-    for (let place = table.first(resource); place >= 0; place = table.after(place)) {
-      const slot = (place / MAX_PATH_RESOURCES) | 0;
-      const left = table.bytesLeft[slot]! - table.rate[slot]! * (nowMs - table.updatedMs[slot]!);
-      sum += table.bytes[slot]! - Math.max(0, left);
-    }
-    return sum;
-  }
-
   /** Lets the flow send, or lets it arrive if there is nothing to wait for. */
   #begin(slot: number, order: number, nowMs: number): void {
     const table = this.#table;
@@ -219,11 +193,6 @@ export class FairShareNetwork implements Network {
     fill.addNeighbours(slot, true);
     table.unlink(slot);
     this.#sending.remove(slot);
-    const moved = table.bytes[slot]! - table.bytesLeft[slot]!;
-    const base = slot * MAX_PATH_RESOURCES;
-    for (let hop = base; hop < base + table.numHops[slot]!; hop++) {
-      this.#carried[table.hops[hop]!] = this.#carried[table.hops[hop]!]! + moved;
-    }
     this.#solve(nowMs);
   }
 

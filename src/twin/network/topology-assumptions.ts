@@ -12,7 +12,7 @@ export function networkAssumptions(network: ResolvedNetwork, groups: readonly Bu
     { name: "latency of each further switch", value: network.hopLatencyMs, unit: "ms", source },
   ];
   for (const { name, device, domainDevices, nic, isNicPerNode, devicesPerNode, nodesPerRack } of groups) {
-    const ofDevice = `catalogue, ${name}`;
+    const ofDevice = `device of ${name}`;
     const nicSource = nic === device.scaleOut ? ofDevice : source;
     list.push(
       { name: `${name}: devices per node`, value: devicesPerNode, unit: "", source },

@@ -192,7 +192,7 @@ describe("Topology", () => {
       name: "a100: host link",
       value: 32e9,
       unit: "bytes/s per device",
-      source: "catalogue, a100",
+      source: "device of a100",
     });
   });
 });

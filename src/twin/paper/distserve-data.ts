@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { readTextFile } from "../../catalog/read-text-file.ts";
 import { DistservePerf } from "../../core/perf/paper/distserve.ts";
+import { readCsv } from "../csv-file.ts";
 import { WorkloadError } from "../workload/workload.ts";
-import { readCsvRows } from "./csv-rows.ts";
 
 const termsSchema = z.tuple([z.number(), z.number(), z.number()]);
 
@@ -31,7 +31,7 @@ const KV_BYTES: Readonly<Record<string, number>> = {
 
 /**
  * Makes perf models from the files of DistServe's simulator: `profiler-a100-80g.distserve.json` or `….vllm.json`, and
- * `max_num_tokens.csv` beside it. Throws {@link WorkloadError} for files of another form.
+ * `max_num_tokens.csv` beside it. Throws {@link WorkloadError} or `CsvError` for files of another form.
  */
 export class DistserveData {
   readonly #file: string;
@@ -54,7 +54,7 @@ export class DistserveData {
       throw new WorkloadError(profileFile, 1, `${issue!.path.map(String).join(".")}: ${issue!.message}`);
     }
     this.#profiles = parsed.data;
-    for (const row of readCsvRows(kvFile, ["model", "tp", "pp", "max_num_tokens"])) {
+    for (const row of readCsv(kvFile, ["model", "tp", "pp", "max_num_tokens"])) {
       const key = `${row.text("model")}/${row.count("tp", 1)}/${row.count("pp", 1)}`;
       this.#kvTokens.set(key, row.count("max_num_tokens", 1));
     }

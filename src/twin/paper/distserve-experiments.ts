@@ -1,8 +1,8 @@
 import type { PerfModel } from "../../core/perf/perf-model.ts";
+import { interpolatedQuantile } from "../../core/util/quantiles.ts";
 import { type RandomStream, Rng } from "../../core/util/rng.ts";
 import { highestRate, type Lengths, poissonRequests } from "./capacity.ts";
 import type { DistserveData } from "./distserve-data.ts";
-import { quantileOf } from "./outcomes.ts";
 import { type PaperPool, runPaperFleet } from "./paper-fleet.ts";
 
 /** Goals on the 90th percentiles, in milliseconds. */
@@ -49,7 +49,7 @@ function meets(
   const { outcomes } = runPaperFleet(pools, poissonRequests(stream, load));
   const ttft = outcomes.map(({ ttftMs }) => ttftMs);
   const tpot = outcomes.map(({ ttftMs, e2eMs, outputTokens }) => (e2eMs - ttftMs) / outputTokens);
-  return quantileOf(ttft, 0.9) < goals.ttftMs && quantileOf(tpot, 0.9) < goals.tpotMs;
+  return interpolatedQuantile(ttft, 0.9) < goals.ttftMs && interpolatedQuantile(tpot, 0.9) < goals.tpotMs;
 }
 
 /** A pool that runs prompts first and whole, as many at once as its KV holds: vLLM's order, and each half of DistServe. */

@@ -1,8 +1,9 @@
 import { OrcaPerf } from "../../core/perf/paper/orca.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
+import { interpolatedQuantile } from "../../core/util/quantiles.ts";
 import { type RandomStream, Rng } from "../../core/util/rng.ts";
 import { highestRate, type Lengths, poissonRequests } from "./capacity.ts";
-import { type PaperOutcome, quantileOf } from "./outcomes.ts";
+import type { PaperOutcome } from "./outcomes.ts";
 import { runPaperFleet } from "./paper-fleet.ts";
 
 /** Latency per token at which figure 10 compares: twice what one request alone takes. */
@@ -34,7 +35,7 @@ function medianPerToken(
   const { outcomes } = runPaperFleet([pool], requests);
   const latencies =
     options.policy === "static" ? batchLatencies(outcomes) : outcomes.map(({ e2eMs }) => e2eMs);
-  return quantileOf(
+  return interpolatedQuantile(
     latencies.map((latencyMs, index) => latencyMs / outcomes[index]!.outputTokens),
     0.5,
   );

@@ -35,7 +35,11 @@ export class OutcomeList implements TwinObserver {
     this.gaps.set(rounded, (this.gaps.get(rounded) ?? 0) + count);
   }
 
-  stepDone(): void {}
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
+  }
+
+  stepsDone(): void {}
   transferDone(): void {}
   kvChanged(): void {}
   workerChanged(): void {}
@@ -50,14 +54,4 @@ export function gapQuantile(gaps: ReadonlyMap<number, number>, share: number): n
     if (left <= 0) return gapMs;
   }
   return 0;
-}
-
-/** The value below which a share of the values lies, between neighbours in a straight line (the usual rule of numpy and pandas). */
-export function quantileOf(values: readonly number[], share: number): number {
-  if (values.length === 0) return Number.NaN;
-  const sorted = Float64Array.from(values).sort();
-  const at = (sorted.length - 1) * share;
-  const low = Math.floor(at);
-  const high = Math.min(low + 1, sorted.length - 1);
-  return sorted[low]! + (sorted[high]! - sorted[low]!) * (at - low);
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { OrcaPerf } from "../../core/perf/paper/orca.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
+import { CsvError } from "../csv-file.ts";
 import { PartError, type PerfQuery } from "../parts.ts";
 import { WorkloadError } from "../workload/workload.ts";
 import { DistserveData } from "./distserve-data.ts";
@@ -34,7 +35,8 @@ export function paperPerf(section: NonNullable<PerfQuery["paper"]>, query: PerfQ
   try {
     return perfOf(parsed.data, query);
   } catch (error) {
-    if (error instanceof WorkloadError) throw new PartError(error.message, ["paper"]);
+    if (error instanceof WorkloadError || error instanceof CsvError)
+      throw new PartError(error.message, ["paper"]);
     if (error instanceof Error && "code" in error && error.code === "ENOENT")
       throw new PartError(error.message, ["paper"]);
     throw error;

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { Rng } from "../../core/util/rng.ts";
+import { readCsv } from "../csv-file.ts";
 import { DedicatedLinks } from "../network/dedicated-links.ts";
 import { highestRate, poissonRequests } from "./capacity.ts";
-import { readCsvRows } from "./csv-rows.ts";
 import { DistserveData } from "./distserve-data.ts";
 import { drawDistserveSharegpt } from "./distserve-experiments.ts";
-import { gapQuantile, quantileOf } from "./outcomes.ts";
+import { gapQuantile } from "./outcomes.ts";
 import { parseSplitwiseDesign } from "./splitwise-fleet.ts";
 import {
   readSplitwiseGolden,
@@ -93,8 +93,8 @@ describe("readers", () => {
     expect(() => readSplitwiseTrace(trace)).toThrow(/trace\.csv:3: arrives before/);
     const negative = file("negative.csv", "arrival_timestamp,prompt_size,token_size\n1,-5,5\n");
     expect(() => readSplitwiseTrace(negative)).toThrow(/negative\.csv:2: prompt_size.*numbers from 1/);
-    expect(() => readCsvRows(file("short.csv", "a,b\n1\n"), ["a"])).toThrow(/short\.csv:2: has 1 fields/);
-    expect(() => readCsvRows(file("none.csv", "a,b\n"), ["c"])).toThrow(/none\.csv:1: has no column c/);
+    expect(() => readCsv(file("short.csv", "a,b\n1\n"), ["a"])).toThrow(/short\.csv:2: has 1 fields/);
+    expect(() => readCsv(file("none.csv", "a,b\n"), ["c"])).toThrow(/none\.csv:1: has no column c/);
     expect(() => new DistserveData(file("bad.json", "{"), trace)).toThrow(/bad\.json:1: is not JSON/);
     const wrong = file("wrong.json", '{"m": {"1": {"prefill": [1]}}}');
     expect(() => new DistserveData(wrong, trace)).toThrow(/wrong\.json:1: m\.1/);
@@ -142,9 +142,7 @@ describe("capacity", () => {
 });
 
 describe("quantiles", () => {
-  it("interpolate values, and take gaps by how often they occur", () => {
-    expect(quantileOf([4, 1, 2, 3], 0.5)).toBe(2.5);
-    expect(quantileOf([], 0.5)).toBeNaN();
+  it("take gaps by how often they occur", () => {
     expect(
       gapQuantile(
         new Map([

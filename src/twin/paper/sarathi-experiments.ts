@@ -5,10 +5,11 @@ import { createPerfModel } from "../../core/perf/create-perf-model.ts";
 import type { ModelShape } from "../../core/perf/model-shape.ts";
 import { emptyStepTime, type PerfModel } from "../../core/perf/perf-model.ts";
 import { StepLoad } from "../../core/perf/step-load.ts";
+import { interpolatedQuantile } from "../../core/util/quantiles.ts";
 import { type RandomStream, Rng } from "../../core/util/rng.ts";
+import { readCsv } from "../csv-file.ts";
 import { highestRate, type Lengths, poissonRequests } from "./capacity.ts";
-import { readCsvRows } from "./csv-rows.ts";
-import { gapQuantile, type OutcomeList, quantileOf } from "./outcomes.ts";
+import { gapQuantile, type OutcomeList } from "./outcomes.ts";
 import { runPaperFleet } from "./paper-fleet.ts";
 
 /** Mistral-7B (Jiang et al., 2023) with its published configuration; the window of 4,096 tokens counts for KV, not for time here. */
@@ -64,7 +65,7 @@ export function sarathiPerf(): PerfModel {
 
 /** Reads a table of lengths (`num_prefill_tokens`, `num_decode_tokens`). */
 export function readLengths(file: string): Lengths[] {
-  return readCsvRows(file, ["num_prefill_tokens", "num_decode_tokens"]).map((row) => ({
+  return readCsv(file, ["num_prefill_tokens", "num_decode_tokens"]).map((row) => ({
     inputTokens: row.count("num_prefill_tokens", 1),
     outputTokens: row.count("num_decode_tokens", 1),
   }));
@@ -101,7 +102,7 @@ export function sarathiCapacity(
   return highestRate({ max: 8, tolerance: 0.03 }, (rate) => {
     const { outcomes, gaps } = run(setting, rate);
     const delays = outcomes.map(({ ttftMs, inputTokens }) => ttftMs - aloneMs(setting, inputTokens));
-    return gapQuantile(gaps, 0.99) <= gapGoalMs && quantileOf(delays, 0.5) <= MAX_MEDIAN_DELAY_MS;
+    return gapQuantile(gaps, 0.99) <= gapGoalMs && interpolatedQuantile(delays, 0.5) <= MAX_MEDIAN_DELAY_MS;
   });
 }
 
@@ -115,7 +116,7 @@ export function sarathiTails(
   const { outcomes, gaps } = run(setting, options.requestsPerSecond);
   return {
     gapP99Ms: gapQuantile(gaps, 0.99),
-    ttftP50Ms: quantileOf(
+    ttftP50Ms: interpolatedQuantile(
       outcomes.map(({ ttftMs }) => ttftMs),
       0.5,
     ),

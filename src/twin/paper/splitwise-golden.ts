@@ -1,8 +1,9 @@
 import type { SplitwisePerf } from "../../core/perf/paper/splitwise.ts";
+import { interpolatedQuantile } from "../../core/util/quantiles.ts";
+import { type CsvRow, readCsv } from "../csv-file.ts";
 import { runTwin } from "../driver/run-twin.ts";
 import { ListSource, type PlainRequest } from "../workload/list-source.ts";
-import { type CsvRow, readCsvRows } from "./csv-rows.ts";
-import { OutcomeList, type PaperOutcome, quantileOf } from "./outcomes.ts";
+import { OutcomeList, type PaperOutcome } from "./outcomes.ts";
 import { parseSplitwiseDesign, type SplitwiseDesign, splitwiseFleet } from "./splitwise-fleet.ts";
 import type { SplitwiseHardware } from "./splitwise-table.ts";
 
@@ -44,7 +45,7 @@ export function readSplitwiseGolden(
 ): SplitwiseGolden[] {
   const names = ["config", "completed", "workload", "rps", ...SPLITWISE_METRICS];
   const golden: SplitwiseGolden[] = [];
-  readCsvRows(file, names).forEach((row, index) => {
+  readCsv(file, names).forEach((row, index) => {
     const design = parseSplitwiseDesign(row.text("config"));
     if (design === null) {
       skip(index + 1, `unknown design ${row.text("config")}`);
@@ -61,15 +62,15 @@ function goldenOf(row: CsvRow, design: SplitwiseDesign): SplitwiseGolden {
     design,
     trace: `${row.text("workload")}_${row.text("rps")}`,
     numCompleted: row.count("completed", 0),
-    figures: Object.fromEntries(SPLITWISE_METRICS.map((name) => [name, row.number(name, 0)])),
+    figures: Object.fromEntries(SPLITWISE_METRICS.map((name) => [name, row.number(name, { min: 0 })])),
   };
 }
 
 /** Reads a trace: `arrival_timestamp` in seconds, `prompt_size` and `token_size` in tokens. */
 export function readSplitwiseTrace(file: string): PlainRequest[] {
   let earlierMs = 0;
-  return readCsvRows(file, ["arrival_timestamp", "prompt_size", "token_size"]).map((row) => {
-    const arrivalMs = row.number("arrival_timestamp", 0) * 1000;
+  return readCsv(file, ["arrival_timestamp", "prompt_size", "token_size"]).map((row) => {
+    const arrivalMs = row.number("arrival_timestamp", { min: 0 }) * 1000;
     if (arrivalMs < earlierMs)
       throw row.error("arrives before the row above; allowed: times that do not fall");
     earlierMs = arrivalMs;
@@ -109,7 +110,7 @@ function figuresOf(outcomes: readonly PaperOutcome[], unloaded: SplitwisePerf): 
   const figures: Record<string, number> = {};
   for (const [name, figureOf] of Object.entries(columns)) {
     const values = outcomes.map(figureOf);
-    for (const p of PERCENTILES) figures[`${name}_p${p}`] = quantileOf(values, p / 100);
+    for (const p of PERCENTILES) figures[`${name}_p${p}`] = interpolatedQuantile(values, p / 100);
   }
   return figures;
 }

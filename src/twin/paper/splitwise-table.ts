@@ -1,6 +1,6 @@
 import { SplitwisePerf, type SplitwiseRun } from "../../core/perf/paper/splitwise.ts";
+import { readCsv } from "../csv-file.ts";
 import { WorkloadError } from "../workload/workload.ts";
-import { readCsvRows } from "./csv-rows.ts";
 
 /** Memory of a machine of the paper: eight accelerators of 80 GiB. */
 const MACHINE_BYTES = 8 * 80 * 2 ** 30;
@@ -28,7 +28,7 @@ export function splitwiseKvTokens(model: SplitwiseModel): number {
 
 /**
  * Reads the simulator's `perf_model.csv`: measured runs of one model on machines of eight accelerators, by hardware. Throws
- * `WorkloadError` for a file of another form, and when a machine is missing.
+ * `CsvError` for a file of another form, and `WorkloadError` when a machine is missing.
  */
 export function readSplitwiseTable(
   file: string,
@@ -36,12 +36,12 @@ export function readSplitwiseTable(
 ): Map<SplitwiseHardware, SplitwisePerf> {
   const runs = new Map<string, SplitwiseRun[]>(SPLITWISE_HARDWARE.map((name) => [name, []]));
   const names = ["model", "hardware", "prompt_size", "batch_size", "prompt_time", "token_time"];
-  for (const row of readCsvRows(file, [...names, "tensor_parallel"])) {
+  for (const row of readCsv(file, [...names, "tensor_parallel"])) {
     if (row.text("model") !== model || row.count("tensor_parallel", 1) !== 8) continue;
     runs.get(row.text("hardware"))?.push({
       batchTokens: row.count("prompt_size", 1) * row.count("batch_size", 1),
-      promptMs: row.number("prompt_time", 0),
-      tokenMs: row.number("token_time", 0),
+      promptMs: row.number("prompt_time", { min: 0 }),
+      tokenMs: row.number("token_time", { min: 0 }),
     });
   }
   const perfs = new Map<SplitwiseHardware, SplitwisePerf>();

@@ -17,6 +17,8 @@ const GAMMA = (1 + HISTOGRAM_RELATIVE_ERROR) / (1 - HISTOGRAM_RELATIVE_ERROR);
 const LOG_GAMMA = Math.log(GAMMA);
 const FIRST_BUCKET = Math.ceil(Math.log(MIN_VALUE) / LOG_GAMMA);
 const LAST_BUCKET = Math.ceil(Math.log(MAX_VALUE) / LOG_GAMMA);
+/** Values this close to a bound are placed by their logarithm, whose rounding decides. */
+const BOUND_MARGIN = 1e-9;
 /** Buckets are made in runs of this length around those in use. */
 const GROWTH = 256;
 
@@ -45,6 +47,12 @@ export class LatencyHistogram {
   #buckets = new Float64Array(0);
   #offset = 0;
   #zeros = 0;
+  /** What {@link data} gave last, until another value is added. */
+  #data: HistogramData | null = null;
+  /** The bucket that was filled last, and the values that surely belong to it. */
+  #lastIndex = 0;
+  #lastLow = Number.POSITIVE_INFINITY;
+  #lastHigh = 0;
 
   get count(): number {
     return this.#count;
@@ -61,6 +69,7 @@ export class LatencyHistogram {
       "a histogram takes finite values from 0",
     );
     if (count === 0) return;
+    this.#data = null;
     this.#count += count;
     this.#sum += value * count;
     if (value < this.#min) this.#min = value;
@@ -75,12 +84,39 @@ export class LatencyHistogram {
     if (exact.values.length > MAX_EXACT_VALUES) this.#toBuckets();
   }
 
+  /** Adds the gaps between neighbours of the times from `from` to `to` of a list, `count` times. */
+  addGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    // Neighbouring gaps are nearly equal: most fall into one bucket, and are counted together.
+    let inBucket = 0;
+    let sum = this.#sum;
+    let low = this.#lastLow;
+    let high = this.#lastHigh;
+    for (let i = from; i < to; i++) {
+      const value = timesMs[i + 1]! - timesMs[i]!;
+      if (value > low && value < high && value >= this.#min && value <= this.#max) {
+        inBucket += count;
+        sum += value * count;
+        continue;
+      }
+      this.#sum = sum;
+      this.#fillLast(inBucket);
+      inBucket = 0;
+      this.add(value, count);
+      sum = this.#sum;
+      low = this.#lastLow;
+      high = this.#lastHigh;
+    }
+    this.#sum = sum;
+    this.#fillLast(inBucket);
+  }
+
   /** Adds all that another one, or its data, has seen. */
   merge(other: HistogramData): void {
     if (other.values.length === 0) return;
     if (!other.isExact && this.#exact !== null) this.#toBuckets();
     const sum = this.#sum + other.sum;
     for (let i = 0; i < other.values.length; i++) this.add(other.values[i]!, other.counts[i]!);
+    this.#data = null;
     this.#sum = sum;
     this.#min = Math.min(this.#min, other.min);
     this.#max = Math.max(this.#max, other.max);
@@ -108,6 +144,11 @@ export class LatencyHistogram {
 
   /** Values (of a bucket, the one that is nearest to all of it) and their counts, ascending. */
   data(): HistogramData {
+    this.#data ??= this.#sorted();
+    return this.#data;
+  }
+
+  #sorted(): HistogramData {
     const { values, counts } = this.#exact === null ? this.#bucketValues() : sorted(this.#exact);
     return { values, counts, isExact: this.isExact, sum: this.#sum, min: this.#min, max: this.#max };
   }
@@ -135,6 +176,14 @@ export class LatencyHistogram {
     for (const [index, value] of exact?.values.entries() ?? []) this.#fill(value, exact!.counts[index]!);
   }
 
+  /** Counts values of the bucket that was filled last. */
+  #fillLast(count: number): void {
+    if (count === 0) return;
+    this.#data = null;
+    this.#count += count;
+    this.#buckets[this.#lastIndex - this.#offset]! += count;
+  }
+
   #fill(value: number, count: number): void {
     if (value < MIN_VALUE) {
       this.#zeros += count;
@@ -143,6 +192,9 @@ export class LatencyHistogram {
     const index = Math.min(Math.max(Math.ceil(Math.log(value) / LOG_GAMMA), FIRST_BUCKET), LAST_BUCKET);
     if (index < this.#offset || index >= this.#offset + this.#buckets.length) this.#reach(index);
     this.#buckets[index - this.#offset]! += count;
+    this.#lastIndex = index;
+    this.#lastLow = GAMMA ** (index - 1) * (1 + BOUND_MARGIN);
+    this.#lastHigh = GAMMA ** index * (1 - BOUND_MARGIN);
   }
 
   #reach(index: number): void {
@@ -172,14 +224,20 @@ export function quantileOf(data: Pick<HistogramData, "values" | "counts">, q: nu
   return data.values[data.values.length - 1]!;
 }
 
-function sorted(entries: { values: readonly number[]; counts: readonly number[] }): {
+function sorted({ values, counts }: { values: readonly number[]; counts: readonly number[] }): {
   values: Float64Array;
   counts: Float64Array;
 } {
-  const order = Array.from(entries.values, (_, index) => index);
-  order.sort((a, b) => entries.values[a]! - entries.values[b]!);
-  return {
-    values: Float64Array.from(order, (index) => entries.values[index]!),
-    counts: Float64Array.from(order, (index) => entries.counts[index]!),
-  };
+  const ascending = Float64Array.from(values).sort();
+  if (counts.every((count) => count === 1)) return { values: ascending, counts: Float64Array.from(counts) };
+  // Equal values become one: their counts are looked up by value.
+  const totals = new Map<number, number>();
+  values.forEach((value, index) => {
+    totals.set(value, (totals.get(value) ?? 0) + counts[index]!);
+  });
+  let length = 0;
+  for (let i = 0; i < ascending.length; i++)
+    if (i === 0 || ascending[i] !== ascending[length - 1]) ascending[length++] = ascending[i]!;
+  const distinct = ascending.slice(0, length);
+  return { values: distinct, counts: distinct.map((value) => totals.get(value)!) };
 }

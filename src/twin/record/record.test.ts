@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StepLoad } from "../../core/perf/step-load.ts";
 import { quantile } from "../../core/util/quantiles.ts";
+import type { StepRow } from "../observer.ts";
 import { IntervalUnion } from "./interval-union.ts";
 import { MAX_GROUPS, REST_GROUP } from "./latencies.ts";
 import { HISTOGRAM_RELATIVE_ERROR, LatencyHistogram, MAX_EXACT_VALUES } from "./latency-histogram.ts";
@@ -175,9 +176,49 @@ describe("timeline", () => {
   });
 });
 
+describe("rows of steps", () => {
+  test("leave the same histogram and the same timeline as their steps one by one", () => {
+    const steps = fc.array(
+      fc.tuple(fc.double({ min: 0.5, max: 3, noNaN: true }), fc.integer({ min: 1, max: 40 })),
+      {
+        minLength: 1,
+        maxLength: 400,
+      },
+    );
+    fc.assert(
+      fc.property(steps, (rows) => {
+        const [gaps, single] = [new LatencyHistogram(), new LatencyHistogram()];
+        const [spans, singleSpans] = [new SpanLog(16), new SpanLog(16)];
+        let atMs = 0;
+        for (const [gapMs, numSteps] of rows) {
+          // Nearly equal steps, as a row has them.
+          const timesMs = Float64Array.from(
+            { length: numSteps + 1 },
+            (_, i) => atMs + i * gapMs * (1 + i / 1000),
+          );
+          gaps.addGaps(timesMs, 0, numSteps, 2);
+          spans.addRow(timesMs, 0, numSteps, "decode", 3);
+          for (let i = 0; i < numSteps; i++) {
+            single.add(timesMs[i + 1]! - timesMs[i]!, 2);
+            singleSpans.add(timesMs[i]!, timesMs[i + 1]!, "decode", 3);
+          }
+          atMs = timesMs[numSteps]!;
+        }
+        expect(gaps.data()).toEqual(single.data());
+        expect(spans.data()).toEqual(singleSpans.data());
+      }),
+    );
+  });
+});
+
 describe("recorder", () => {
   const power = { idleWatts: 100, prefillWatts: 700, decodeWatts: 400, mixedWatts: 700, transferWatts: 150 };
-  const time = { deviceMs: 9, hostMs: 1, source: "fitted", isExtrapolated: true } as const;
+  /** Steps between the given times. */
+  const row = (load: StepLoad, ...timesMs: number[]): StepRow => {
+    const to = timesMs.length - 1;
+    const boundsMs = Float64Array.from(timesMs);
+    return { load, boundsMs, from: 0, to, hostMs: 1, source: "fitted", isExtrapolated: true };
+  };
   const create = (): Recorder =>
     new Recorder({ workers: [{ id: "w-0", pool: "w", power }], slos: [], reference: null });
 
@@ -186,11 +227,11 @@ describe("recorder", () => {
     const load = new StepLoad();
     load.addDecode(7);
     recorder.workerChanged("w-0", "ready", 1, 5);
-    recorder.stepDone("w-0", 10, 20, load, time);
+    recorder.stepsDone("w-0", row(load, 10, 20));
     recorder.kvChanged("w-0", 4, 2, 20);
     recorder.workerChanged("w-0", "lost", 1, 30);
     recorder.workerChanged("w-0#2", "ready", 1, 70);
-    recorder.stepDone("w-0#2", 80, 90, load, time);
+    recorder.stepsDone("w-0#2", row(load, 80, 90));
     recorder.kvChanged("w-0#2", 3, 0, 90);
     expect(recorder.usages.map(([id]) => id)).toEqual(["w-0"]);
     const usage = recorder.usages[0]![1];
@@ -212,7 +253,7 @@ describe("recorder", () => {
     const recorder = create();
     const load = new StepLoad();
     load.addPrefill(0, 8, true);
-    recorder.stepDone("w-0", 0, 10, load, time);
+    recorder.stepsDone("w-0", row(load, 0, 10));
     recorder.transferDone("w-0", "x", 100, 5, 15);
     recorder.transferDone("w-0", "x", 100, 8, 20);
     const usage = recorder.usages[0]![1];
@@ -220,6 +261,25 @@ describe("recorder", () => {
     expect(usage.transferOnlyMs).toBe(10);
     expect(usage.sentBytes).toBe(200);
     expect(recorder.poolOf("x")).toBe("(unnamed)");
+  });
+
+  test("sends and receives stay apart when neighbours are merged", () => {
+    const recorder = create();
+    const NUM_TRANSFERS = 20_000;
+    for (let i = 0; i < NUM_TRANSFERS; i++) {
+      const [from, to] = i % 2 === 0 ? ["w-0", "x"] : ["x", "w-0"];
+      recorder.transferDone(from!, to!, 10, i, i + 0.9);
+    }
+    const { sendSpans, receiveSpans } = recorder.usages[0]![1];
+    for (const [log, name] of [
+      [sendSpans, "send"],
+      [receiveSpans, "receive"],
+    ] as const) {
+      const { kind, amount, numMerged } = log.data();
+      expect(new Set([...kind].map((code) => SPAN_KINDS[code]))).toEqual(new Set([name]));
+      expect(amount.reduce((a, b) => a + b, 0)).toBe((10 * NUM_TRANSFERS) / 2);
+      expect(Math.max(...numMerged)).toBeGreaterThan(1);
+    }
   });
 
   test("classes beyond the limit share one group", () => {

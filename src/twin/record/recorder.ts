@@ -1,11 +1,9 @@
-import type { StepTime } from "../../core/perf/perf-model.ts";
-import type { StepLoad } from "../../core/perf/step-load.ts";
 import type { WorkerId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
-import type { RequestOutcome, TwinObserver } from "../observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 import { ActivitySeries } from "./activity-series.ts";
-import { GroupTable, latenciesOf, RequestGroup } from "./latencies.ts";
+import { GroupTable, latenciesOf, latencyValues, RequestGroup } from "./latencies.ts";
 import { LatencyHistogram } from "./latency-histogram.ts";
 import type { Reference } from "./reference-times.ts";
 import { keepsBounds, type SloSet, SloTally } from "./slo.ts";
@@ -19,7 +17,7 @@ export const MAX_TIMELINE_SPANS = 80_000;
 const MAX_LANE_SPANS = 10_000;
 const MIN_LANE_SPANS = 64;
 
-/** Parts of a worker's spans: three for its steps, one for its transfers. */
+/** Parts of a worker's spans: three for its steps, one for its transfers in both directions. */
 const LANE_PARTS = 4;
 
 /** Most kinds of failure that are told apart. */
@@ -35,7 +33,7 @@ export interface WorkerPower {
   readonly transferWatts: number;
 }
 
-/** What is updated for every step of a worker. */
+/** What is updated when a worker has run steps. */
 interface Lane {
   readonly usage: WorkerUsage;
   /** Its pool's, and its own if it has one. */
@@ -116,7 +114,8 @@ export class Recorder implements TwinObserver {
     );
     this.#workers = new Map(options.workers.map((worker) => [worker.id, worker]));
     const share = Math.floor(MAX_TIMELINE_SPANS / LANE_PARTS / Math.max(options.workers.length, 1));
-    this.#maxLaneSpans = Math.min(Math.max(share, MIN_LANE_SPANS), MAX_LANE_SPANS);
+    // Even: half of it is for each direction.
+    this.#maxLaneSpans = 2 * Math.floor(Math.min(Math.max(share, MIN_LANE_SPANS), MAX_LANE_SPANS) / 2);
     this.tallies = options.slos.flatMap((slo) => (slo.kind === "requests" ? [new SloTally(slo)] : []));
     this.good = this.tallies.map(() => new TimeSeries());
     for (const { id } of options.workers) this.#laneOf(id);
@@ -144,6 +143,10 @@ export class Recorder implements TwinObserver {
     this.all.latencies.itlMs.add(gapMs, count);
   }
 
+  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
+    this.all.latencies.itlMs.addGaps(timesMs, from, to, count);
+  }
+
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void {
     this.inFlight.step(-1, nowMs);
     this.#numInFlight--;
@@ -156,11 +159,13 @@ export class Recorder implements TwinObserver {
     }
   }
 
-  stepDone(worker: WorkerId, startMs: number, endMs: number, load: StepLoad, time: StepTime): void {
+  stepsDone(worker: WorkerId, row: StepRow): void {
     const { usage, series, power } = this.#laneOf(worker);
-    const kind = usage.step(startMs, endMs, load, time);
-    const amount = (endMs - startMs) * (load.numDecodes + load.numPrefills);
-    series.batch.add(startMs, endMs, amount);
+    const kind = usage.run(row);
+    const { load, boundsMs } = row;
+    const startMs = boundsMs[row.from]!;
+    const endMs = boundsMs[row.to]!;
+    series.batch.add(startMs, endMs, (endMs - startMs) * (load.numDecodes + load.numPrefills));
     if (power !== null) this.#addPower(power, kind, startMs, endMs);
   }
 
@@ -171,12 +176,12 @@ export class Recorder implements TwinObserver {
     sender.sending.add(startMs, endMs);
     sender.active.add(startMs, endMs);
     sender.sentBytes += bytes;
-    sender.transferSpans.add(startMs, endMs, "send", bytes);
+    sender.sendSpans.add(startMs, endMs, "send", bytes);
     const { usage: receiver } = this.#laneOf(to);
     receiver.receiving.add(startMs, endMs);
     receiver.active.add(startMs, endMs);
     receiver.receivedBytes += bytes;
-    receiver.transferSpans.add(startMs, endMs, "receive", bytes);
+    receiver.receiveSpans.add(startMs, endMs, "receive", bytes);
     series.sentBytes.add(startMs, endMs, bytes);
   }
 
@@ -209,7 +214,8 @@ export class Recorder implements TwinObserver {
 
   #completed(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void {
     const latencies = latenciesOf(request, outcome, this.options.reference);
-    for (const group of this.#groupsOf(request)) group.completed(request, outcome, latencies);
+    const values = latencyValues(latencies);
+    for (const group of this.#groupsOf(request)) group.completed(request, outcome, values);
     this.completions.add(nowMs, nowMs, 1);
     for (const [index, tally] of this.tallies.entries()) {
       if (!tally.concerns(request.kind) || !keepsBounds(latencies, tally.slo.bounds)) continue;

@@ -1,4 +1,7 @@
-/** What a worker was doing in a span of its timeline. `mixed`: prefill and decode in one step, or steps of both merged. */
+/**
+ * What a worker was doing in a span of its timeline. `mixed`: prefill and decode in one step, or neighbours of different kinds merged,
+ * which may hold a short time down. Sends and receives have logs of their own, and never mix.
+ */
 export const SPAN_KINDS = ["prefill", "decode", "mixed", "send", "receive", "down"] as const;
 
 export type SpanKind = (typeof SPAN_KINDS)[number];
@@ -53,7 +56,26 @@ export class SpanLog {
 
   /** Adds a span. Spans come in order of their start, or nearly so. */
   add(startMs: number, endMs: number, kind: SpanKind, amount: number): void {
+    this.#add(startMs, endMs, SPAN_KINDS.indexOf(kind), amount);
+  }
+
+  /** Adds the spans between neighbours of the times from `from` to `to` of a list. */
+  addRow(timesMs: Float64Array, from: number, to: number, kind: SpanKind, amount: number): void {
     const code = SPAN_KINDS.indexOf(kind);
+    for (let i = from; i < to; ) {
+      this.#add(timesMs[i]!, timesMs[i + 1]!, code, amount);
+      // What follows without a pause joins the span as long as that fits the resolution.
+      const first = ++i;
+      const last = this.#length - 1;
+      const resolutionMs = this.#resolutionMs;
+      if (resolutionMs === 0 || last < this.#numPinned || this.#kind[last] !== code) continue;
+      const startMs = this.#start[last]!;
+      while (i < to && timesMs[i + 1]! - startMs <= resolutionMs) i++;
+      if (i > first) this.#extend(last, timesMs[first]!, timesMs[i]!, code, (i - first) * amount, i - first);
+    }
+  }
+
+  #add(startMs: number, endMs: number, code: number, amount: number): void {
     if (this.#resolutionMs > 0 && this.#length > this.#numPinned) {
       const last = this.#length - 1;
       const isNear = startMs - this.#end[last]! < this.#resolutionMs;
@@ -67,16 +89,27 @@ export class SpanLog {
   }
 
   data(): SpanData {
-    const order = Array.from({ length: this.#length }, (_, index) => index);
-    order.sort((a, b) => this.#start[a]! - this.#start[b]! || a - b);
-    return {
-      startMs: Float64Array.from(order, (index) => this.#start[index]!),
-      endMs: Float64Array.from(order, (index) => this.#end[index]!),
-      kind: Uint8Array.from(order, (index) => this.#kind[index]!),
-      amount: Float64Array.from(order, (index) => this.#amount[index]!),
-      numMerged: Uint32Array.from(order, (index) => this.#merged[index]!),
+    const lists = {
+      startMs: this.#start.slice(0, this.#length),
+      endMs: this.#end.slice(0, this.#length),
+      kind: this.#kind.slice(0, this.#length),
+      amount: this.#amount.slice(0, this.#length),
+      numMerged: this.#merged.slice(0, this.#length),
       resolutionMs: this.#resolutionMs,
     };
+    // Steps come in order; only transfers may not.
+    if (isAscending(lists.startMs)) return lists;
+    const order = Uint32Array.from(lists.startMs, (_, index) => index);
+    order.sort((a, b) => this.#start[a]! - this.#start[b]! || a - b);
+    for (let i = 0; i < order.length; i++) {
+      const from = order[i]!;
+      lists.startMs[i] = this.#start[from]!;
+      lists.endMs[i] = this.#end[from]!;
+      lists.kind[i] = this.#kind[from]!;
+      lists.amount[i] = this.#amount[from]!;
+      lists.numMerged[i] = this.#merged[from]!;
+    }
+    return lists;
   }
 
   #compact(): void {
@@ -126,4 +159,9 @@ export class SpanLog {
     this.#amount[at]! += amount;
     this.#merged[at]! += numMerged;
   }
+}
+
+function isAscending(values: Float64Array): boolean {
+  for (let i = 1; i < values.length; i++) if (values[i]! < values[i - 1]!) return false;
+  return true;
 }

@@ -1,5 +1,6 @@
-import type { StepTime, TimeSource } from "../../core/perf/perf-model.ts";
+import type { TimeSource } from "../../core/perf/perf-model.ts";
 import type { StepLoad } from "../../core/perf/step-load.ts";
+import type { StepRow } from "../observer.ts";
 import { IntervalUnion } from "./interval-union.ts";
 import { SpanLog } from "./span-log.ts";
 
@@ -47,7 +48,8 @@ export class WorkerUsage {
   #downSinceMs = 0;
   #hasReported = false;
   readonly stepSpans: SpanLog;
-  readonly transferSpans: SpanLog;
+  readonly sendSpans: SpanLog;
+  readonly receiveSpans: SpanLog;
   usedBlocks = 0;
   cachedBlocks = 0;
   peakUsedBlocks = 0;
@@ -57,28 +59,34 @@ export class WorkerUsage {
 
   constructor(maxStepSpans: number, maxTransferSpans: number) {
     this.stepSpans = new SpanLog(maxStepSpans);
-    this.transferSpans = new SpanLog(maxTransferSpans);
+    // Apart: merged neighbours of both directions would be neither.
+    this.sendSpans = new SpanLog(maxTransferSpans / 2);
+    this.receiveSpans = new SpanLog(maxTransferSpans / 2);
   }
 
-  step(startMs: number, endMs: number, load: StepLoad, time: StepTime): StepKind {
+  /** Takes in steps that the worker has run, and returns their kind. */
+  run({ load, boundsMs, from, to, hostMs, source, isExtrapolated }: StepRow): StepKind {
     const kind = kindOf(load);
+    const numSteps = to - from;
+    const startMs = boundsMs[from]!;
+    const endMs = boundsMs[to]!;
     const ms = endMs - startMs;
     const totals = this.steps[kind];
-    totals.numSteps++;
+    totals.numSteps += numSteps;
     totals.busyMs += ms;
-    totals.prefillTokens += load.numPrefillTokens;
-    totals.decodeTokens += load.numDecodes;
-    this.hostMs += Math.min(time.hostMs, ms);
+    totals.prefillTokens += numSteps * load.numPrefillTokens;
+    totals.decodeTokens += numSteps * load.numDecodes;
+    this.hostMs += numSteps * hostMs;
     this.batchMs += ms * (load.numDecodes + load.numPrefills);
-    let source = this.sources.get(time.source);
-    if (source === undefined) {
-      source = { ms: 0, extrapolatedMs: 0 };
-      this.sources.set(time.source, source);
+    let times = this.sources.get(source);
+    if (times === undefined) {
+      times = { ms: 0, extrapolatedMs: 0 };
+      this.sources.set(source, times);
     }
-    source.ms += ms;
-    if (time.isExtrapolated) source.extrapolatedMs += ms;
+    times.ms += ms;
+    if (isExtrapolated) times.extrapolatedMs += ms;
     this.active.add(startMs, endMs);
-    this.stepSpans.add(startMs, endMs, kind, load.numPrefillTokens + load.numDecodes);
+    this.stepSpans.addRow(boundsMs, from, to, kind, load.numPrefillTokens + load.numDecodes);
     return kind;
   }
 

@@ -28,15 +28,19 @@ export function* chromeTrace(runs: readonly TracedRun[]): Generator<string> {
 
 function* runEvents({ name, detail }: TracedRun, pid: number): Generator<object> {
   yield { ph: "M", pid, name: "process_name", args: { name } };
-  for (const [index, { worker, pool, steps, transfers }] of detail.timelines.entries()) {
+  for (const [index, { worker, pool, steps, sends, receives }] of detail.timelines.entries()) {
     // Transfers overlap with steps and with each other, so every worker has a lane for each direction too.
     const lanes = { steps: 3 * index + 1, send: 3 * index + 2, receive: 3 * index + 3 };
     yield* laneNames(pid, lanes.steps, `${worker} steps (${pool})`);
-    yield* spanEvents(steps, pid, () => lanes.steps, "tokens");
-    if (transfers.startMs.length === 0) continue;
-    yield* laneNames(pid, lanes.send, `${worker} sends`);
-    yield* laneNames(pid, lanes.receive, `${worker} receives`);
-    yield* spanEvents(transfers, pid, (kind) => (kind === "send" ? lanes.send : lanes.receive), "bytes");
+    yield* spanEvents(steps, pid, lanes.steps, "tokens");
+    if (sends.startMs.length > 0) {
+      yield* laneNames(pid, lanes.send, `${worker} sends`);
+      yield* spanEvents(sends, pid, lanes.send, "bytes");
+    }
+    if (receives.startMs.length > 0) {
+      yield* laneNames(pid, lanes.receive, `${worker} receives`);
+      yield* spanEvents(receives, pid, lanes.receive, "bytes");
+    }
   }
   yield* counter(detail.inFlight, pid, "requests in flight", 1);
   for (const { name: pool, activity } of detail.pools) {
@@ -50,12 +54,7 @@ function* laneNames(pid: number, tid: number, name: string): Generator<object> {
   yield { ph: "M", pid, tid, name: "thread_sort_index", args: { sort_index: tid } };
 }
 
-function* spanEvents(
-  spans: SpanData,
-  pid: number,
-  laneOf: (kind: string) => number,
-  unit: "tokens" | "bytes",
-): Generator<object> {
+function* spanEvents(spans: SpanData, pid: number, tid: number, unit: "tokens" | "bytes"): Generator<object> {
   for (let i = 0; i < spans.startMs.length; i++) {
     const kind = SPAN_KINDS[spans.kind[i]!]!;
     const ts = spans.startMs[i]! * US_PER_MS;
@@ -63,7 +62,7 @@ function* spanEvents(
     yield {
       ph: "X",
       pid,
-      tid: laneOf(kind),
+      tid,
       name: kind,
       cat: unit,
       ts,

@@ -128,7 +128,11 @@ test("a trace has every span with times in microseconds, on lanes with names", (
   const spans = traceEvents.filter(({ ph }) => ph === "X");
   const numSpans = runs
     .flatMap(({ detail }) => detail.timelines)
-    .reduce((sum, lane) => sum + lane.steps.startMs.length + lane.transfers.startMs.length, 0);
+    .reduce(
+      (sum, lane) =>
+        sum + lane.steps.startMs.length + lane.sends.startMs.length + lane.receives.startMs.length,
+      0,
+    );
   expect(spans.length).toBe(numSpans);
   const [first] = runs[0]!.detail.timelines;
   const event = spans.find(({ pid, tid }) => pid === 1 && tid === 1)!;

@@ -25,7 +25,8 @@ export interface WorkerTimeline {
   readonly worker: string;
   readonly pool: string;
   readonly steps: SpanData;
-  readonly transfers: SpanData;
+  readonly sends: SpanData;
+  readonly receives: SpanData;
 }
 
 export function makeRunDetail(recorder: Recorder, endMs: number): RunDetail {
@@ -58,7 +59,8 @@ export function makeRunDetail(recorder: Recorder, endMs: number): RunDetail {
       worker,
       pool: recorder.poolOf(worker),
       steps: usage.stepSpans.data(),
-      transfers: usage.transferSpans.data(),
+      sends: usage.sendSpans.data(),
+      receives: usage.receiveSpans.data(),
     })),
   };
 }

@@ -5,22 +5,33 @@ import { TableError } from "./parquet-rows.ts";
 import { deviceIdOf, findTables, loadTable, ratesOf, type TableFile } from "./table-folder.ts";
 
 /**
- * The measured tables of one device below `folder` (`--tables`), as `createPerfModel` takes them. Of several versions of
- * one engine's table the latest counts. Throws {@link TableError} when there is none for the device.
+ * The measured tables of devices below `folder` (`--tables`), by their ids in the catalogue, as `createPerfModel` takes them. Of several
+ * versions of one engine's table the latest counts, of several engines' vLLM's. Devices without tables are left out. Throws
+ * {@link TableError} when all are, and for tables that cannot be used.
  */
-export async function loadKernelTables(folder: string, deviceId: string): Promise<KernelTables> {
-  const files = (await findTables(folder)).filter(({ system }) => deviceIdOf(system) === deviceId);
-  if (files.length === 0) {
-    const known = [...new Set((await findTables(folder)).map(({ system }) => deviceIdOf(system)))];
-    throw new TableError(`${folder}: no tables of ${deviceId}; there are those of ${known.join(", ")}`);
+export async function loadKernelTables(
+  folder: string,
+  deviceIds: Iterable<string>,
+): Promise<Map<string, KernelTables>> {
+  const files = await findTables(folder);
+  const tables = new Map<string, KernelTables>();
+  for (const id of deviceIds) {
+    const own = files.filter(({ system }) => deviceIdOf(system) === id);
+    if (own.length > 0) tables.set(id, await loadTables(folder, own));
   }
+  if (tables.size > 0) return tables;
+  const known = [...new Set(files.map(({ system }) => deviceIdOf(system)))].join(", ");
+  throw new TableError(`${folder}: no tables of ${[...deviceIds].join(", ")}; there are those of ${known}`);
+}
+
+async function loadTables(folder: string, files: readonly TableFile[]): Promise<KernelTables> {
   const rates = await ratesOf(files[0]!);
   if (rates === null) {
     const { path, system } = files[0]!;
     throw new TableError(`${path}: no ${system}.yaml beside the data folder says the rates of this system`);
   }
   const points = new Map<string, KernelMeasurement[]>();
-  for (const file of latest(files)) {
+  for (const file of chooseTables(folder, files)) {
     for (const measurement of (await loadTable(file, rates)).measurements) {
       const group = points.get(measurement.key);
       if (group === undefined) points.set(measurement.key, [measurement]);
@@ -38,10 +49,28 @@ export function tableOf(measurements: readonly KernelMeasurement[]): KernelTable
   );
 }
 
-function latest(files: readonly TableFile[]): TableFile[] {
-  const byTable = new Map<string, TableFile>();
+/** The engine that is modelled: its tables count where it has some. */
+const MODELLED_ENGINE = "vllm";
+
+/**
+ * One table of each operator: points of two engines, which have different kernels, are not points of one surface. Throws
+ * {@link TableError} when it is not clear which engine's to take.
+ */
+export function chooseTables(folder: string, files: readonly TableFile[]): TableFile[] {
+  const byOperator = new Map<string, Map<string, TableFile>>();
   // By the numbers in their names: 0.19.0 is later than 0.9.0.
   const sorted = [...files].sort((a, b) => a.version.localeCompare(b.version, "en", { numeric: true }));
-  for (const file of sorted) byTable.set(`${file.engine} ${file.operator}`, file);
-  return [...byTable.values()];
+  for (const file of sorted) {
+    const engines = byOperator.get(file.operator) ?? new Map<string, TableFile>();
+    byOperator.set(file.operator, engines.set(file.engine, file));
+  }
+  return [...byOperator].map(([operator, engines]) => {
+    const [only, ...others] = engines.values();
+    const chosen = others.length === 0 ? only : engines.get(MODELLED_ENGINE);
+    if (chosen !== undefined) return chosen;
+    const names = [...engines.keys()].sort().join(" and ");
+    throw new TableError(
+      `${folder}: ${operator} of ${only?.system} was measured with ${names}; leave the tables of one engine there`,
+    );
+  });
 }

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readCsv } from "../validate/csv.ts";
+import { readCsv } from "../csv-file.ts";
 
 /**
  * Layer times of one model on one device as LLMServingSim profiles vLLM: `dense.csv` (layer, tokens), `per_sequence.csv` (layer,
@@ -16,20 +16,20 @@ export interface LayerTables {
 }
 
 /** Reads the tables of one folder (`…/tp1`), or returns null when it has none. */
-export async function readLayerTables(folder: string): Promise<LayerTables | null> {
+export function readLayerTables(folder: string): LayerTables | null {
   if (!existsSync(join(folder, "dense.csv"))) return null;
   const moePath = join(folder, "moe.csv");
   return {
-    dense: await readCurves(join(folder, "dense.csv"), "tokens"),
-    perSequence: await readCurves(join(folder, "per_sequence.csv"), "sequences"),
-    attention: await readAttention(join(folder, "attention.csv")),
-    moe: existsSync(moePath) ? await readMoe(moePath) : null,
+    dense: readCurves(join(folder, "dense.csv"), "tokens"),
+    perSequence: readCurves(join(folder, "per_sequence.csv"), "sequences"),
+    attention: readAttention(join(folder, "attention.csv")),
+    moe: existsSync(moePath) ? readMoe(moePath) : null,
   };
 }
 
-async function readCurves(path: string, argument: string): Promise<Map<string, Curve>> {
+function readCurves(path: string, argument: string): Map<string, Curve> {
   const points = new Map<string, Array<[number, number]>>();
-  for (const row of await readCsv(path, ["layer", argument, "time_us"])) {
+  for (const row of readCsv(path, ["layer", argument, "time_us"])) {
     const layer = row.values.layer!;
     const point = [Number(row.values[argument]), Number(row.values.time_us)] as [number, number];
     if (!point.every((value) => Number.isFinite(value) && value >= 0))
@@ -133,10 +133,10 @@ function cellOf(axis: readonly number[], value: number): { readonly low: number;
   return { low, share: (value - axis[low]!) / (axis[low + 1]! - axis[low]!) };
 }
 
-async function readAttention(path: string): Promise<AttentionTable> {
+function readAttention(path: string): AttentionTable {
   const columns = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode"] as const;
   const times = new Map<string, number>();
-  for (const { line, values } of await readCsv(path, [...columns, "time_us"])) {
+  for (const { line, values } of readCsv(path, [...columns, "time_us"])) {
     const key = columns.map((column) => Number(values[column]));
     const us = Number(values.time_us);
     if (![...key, us].every((value) => Number.isFinite(value) && value >= 0))
@@ -169,8 +169,8 @@ export class MoeTable {
   }
 }
 
-async function readMoe(path: string): Promise<MoeTable> {
-  const rows = await readCsv(path, ["tokens", "activated_experts", "time_us"]);
+function readMoe(path: string): MoeTable {
+  const rows = readCsv(path, ["tokens", "activated_experts", "time_us"]);
   if (rows.length === 0) throw new Error(`${path}: has no rows`);
   return new MoeTable(
     rows.map(({ line, values }) => {

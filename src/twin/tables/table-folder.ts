@@ -1,8 +1,8 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { parse } from "yaml";
 import { COEFFICIENTS } from "../../core/perf/coefficients/index.ts";
 import type { Precision } from "../../core/perf/precision.ts";
+import { readYaml } from "../../protocol/yaml-document.ts";
 import { type KernelMeasurement, KNOWN_OPERATORS, type ReferenceRates, readerOf } from "./kernel-rows.ts";
 import { readParquet, TableError } from "./parquet-rows.ts";
 
@@ -26,6 +26,8 @@ export interface LoadedTable {
 const SUFFIX = "_perf.parquet";
 const MAX_DEPTH = 10;
 const MAX_FILES = 5000;
+/** Largest description of a system: the known ones have 2 kB. */
+const MAX_YAML_BYTES = 2 ** 20;
 
 /** Catalogue ids of the systems whose folder has another name. */
 const DEVICE_IDS: Readonly<Record<string, string>> = {
@@ -105,13 +107,14 @@ export async function ratesOf(file: TableFile): Promise<ReferenceRates | null> {
 export async function ratesFromYaml(file: TableFile): Promise<ReferenceRates | null> {
   // data/<system>/<family>/<engine>/<version>/<file>
   const systems = resolve(dirname(file.path), "../../../../..");
-  let source: string;
-  try {
-    source = await readFile(join(systems, `${file.system}.yaml`), "utf8");
-  } catch {
-    return null;
-  }
-  const spec: unknown = parse(source);
+  const path = join(systems, `${file.system}.yaml`);
+  const size = (await stat(path).catch(() => null))?.size;
+  if (size === undefined) return null;
+  if (size > MAX_YAML_BYTES) throw new TableError(`${path}: is larger than ${MAX_YAML_BYTES} bytes`);
+  const spec: unknown = readYaml(await readFile(path, "utf8"), path, {
+    what: "the description of a system",
+    maxLength: MAX_YAML_BYTES,
+  }).data;
   const gpu = section(spec, "gpu");
   const node = section(spec, "node");
   const denseFlops: Partial<Record<Precision, number>> = {};

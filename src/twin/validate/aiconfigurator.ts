@@ -1,5 +1,5 @@
+import { readCsv } from "../csv-file.ts";
 import { SiliconPredictor } from "./aiconfigurator-predict.ts";
-import { readCsv } from "./csv.ts";
 import { ReportBuilder, type ValidateOptions, type ValidationReport } from "./report.ts";
 import { SILICON_COLUMNS, siliconRow } from "./silicon-row.ts";
 import { halfOf } from "./split.ts";
@@ -14,7 +14,7 @@ export async function validateAiconfigurator(
 ): Promise<ValidationReport> {
   const report = new ReportBuilder();
   const predictor = new SiliconPredictor();
-  const rows = await readCsv(path, SILICON_COLUMNS);
+  const rows = readCsv(path, SILICON_COLUMNS);
   report.addRows(rows.length);
   for (const csvRow of rows) {
     const name = csvRow.values.id || `line ${csvRow.line}`;

@@ -3,11 +3,11 @@ import { toDeviceSpec } from "../../catalog/device-spec.ts";
 import { vllmCalibration, vllmOverheads } from "../../catalog/host-overheads.ts";
 import { specOf } from "../../catalog/resolve.ts";
 import type { Precision } from "../../core/perf/precision.ts";
+import { interpolatedQuantile } from "../../core/util/quantiles.ts";
+import { type CsvRow, readCsv } from "../csv-file.ts";
 import { plainRequest } from "../workload/plain-request.ts";
 import { paced } from "../workload/untimed.ts";
-import { type CsvRow, numberOf, readCsv } from "./csv.ts";
 import { dataFiles } from "./data-files.ts";
-import { quantile } from "./quantile.ts";
 import { ReportBuilder, type ValidationReport } from "./report.ts";
 import { kernelModel, runEngine, type ServedRequest } from "./serving-run.ts";
 
@@ -45,39 +45,38 @@ const COLUMNS = ["source_file", "model_id", "isl", "osl", "num_prompts", "max_co
 export async function validateInferencex(path: string): Promise<ValidationReport> {
   const report = new ReportBuilder();
   for (const file of await dataFiles(path, [".csv"])) {
-    for (const row of await readCsv(file, COLUMNS)) {
+    for (const row of readCsv(file, COLUMNS)) {
       report.addRows(METRICS.length);
       const name = row.values.source_file!;
       const setup = SETUPS.find(([pattern]) => pattern.test(name))?.[1];
       if (setup === undefined)
         report.leaveOut(name, "no set-up of the server is known for results of this name");
       else if ("problem" in setup) report.leaveOut(name, setup.problem);
-      else judge(report, file, row, setup);
+      else judge(report, row, setup);
     }
   }
   return report.build("inferencex", path, "nothing was fitted on these measurements");
 }
 
-function judge(report: ReportBuilder, path: string, row: CsvRow, setup: Setup): void {
+function judge(report: ReportBuilder, row: CsvRow, setup: Setup): void {
   const name = row.values.source_file!;
-  const predicted = predict(path, row, setup);
+  const predicted = predict(row, setup);
   if ("problem" in predicted) {
     report.leaveOut(name, predicted.problem);
     return;
   }
   const group = `${row.values.model_id} tp${setup.tp} dp${setup.dp} ep${setup.ep}`;
   for (const metric of METRICS) {
-    const measuredMs = numberOf(path, row, metric, { min: Number.MIN_VALUE, max: MAX_SECONDS }) * 1000;
+    const measuredMs = row.number(metric, { min: Number.MIN_VALUE, max: MAX_SECONDS }) * 1000;
     report.add(metric, metricOf(metric, predicted.served), measuredMs, group);
   }
 }
 
 function predict(
-  path: string,
   row: CsvRow,
   setup: Setup,
 ): { readonly served: readonly ServedRequest[] } | { readonly problem: string } {
-  const concurrency = numberOf(path, row, "max_concurrency", counts(1, MAX_REQUESTS));
+  const concurrency = row.number("max_concurrency", counts(1, MAX_REQUESTS));
   try {
     const { spec: device } = specOf(toDeviceSpec(BUILT_IN_CATALOG.get("accelerator", setup.device)));
     const { shape: model } = BUILT_IN_CATALOG.get("model", row.values.model_id!);
@@ -95,9 +94,9 @@ function predict(
       calibration: vllmCalibration(),
     });
     if ("problem" in kernels) return kernels;
-    const numRequests = numberOf(path, row, "num_prompts", counts(1, MAX_REQUESTS));
-    const inputTokens = numberOf(path, row, "isl", counts(1, MAX_TOKENS));
-    const outputTokens = numberOf(path, row, "osl", counts(2, MAX_TOKENS));
+    const numRequests = row.number("num_prompts", counts(1, MAX_REQUESTS));
+    const inputTokens = row.number("isl", counts(1, MAX_TOKENS));
+    const outputTokens = row.number("osl", counts(2, MAX_TOKENS));
     let numMade = 0;
     const make = () =>
       numMade < numRequests ? plainRequest(String(numMade++), inputTokens, outputTokens) : null;
@@ -121,5 +120,5 @@ function metricOf(metric: (typeof METRICS)[number], served: readonly ServedReque
     if (metric.endsWith("_ttft")) return ttftMs;
     return metric.endsWith("_e2el") ? e2eMs : (e2eMs - ttftMs) / (request.outputTokens - 1);
   });
-  return quantile(values, share);
+  return interpolatedQuantile(values, share);
 }

@@ -9,12 +9,12 @@ import type { DeviceSpec } from "../../core/perf/device-spec.ts";
 import type { EngineOverheads } from "../../core/perf/engine-overheads.ts";
 import type { ModelShape } from "../../core/perf/model-shape.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
+import { interpolatedQuantile, mean } from "../../core/util/quantiles.ts";
 import { LayerTablePerf } from "../tables/layer-table-perf.ts";
 import { LayerTableError, readLayerTables } from "../tables/layer-tables.ts";
 import { ListSource } from "../workload/list-source.ts";
 import { plainRequest } from "../workload/plain-request.ts";
 import { type MeasuredRun, readMeasuredRun } from "./measured-run.ts";
-import { mean, quantile } from "./quantile.ts";
 import { ReportBuilder, type ValidationReport } from "./report.ts";
 import { kernelModel, runEngine } from "./serving-run.ts";
 
@@ -138,7 +138,7 @@ async function priceSteps(
   // Requests are timed from the engine's queue on, behind its front end.
   const overheads = { ...vllmOverheads({ deviceId: device.id, model, isOffloading: false }), requestMs: 0 };
   const profile = findProfile(folder, run);
-  const tables = profile === null ? null : await readLayerTables(profile);
+  const tables = profile === null ? null : readLayerTables(profile);
   if (tables === null) {
     if (dp > 1)
       return { problem: "data-parallel attention is only predicted from a profile, and there is none" };
@@ -190,7 +190,8 @@ function figuresOf(requests: readonly Times[]): Map<string, number> {
   for (const [name, values] of columns) {
     if (values.length === 0) continue;
     figures.set(`${name}_mean`, mean(values));
-    for (const [suffix, share] of QUANTILES) figures.set(`${name}_${suffix}`, quantile(values, share));
+    for (const [suffix, share] of QUANTILES)
+      figures.set(`${name}_${suffix}`, interpolatedQuantile(values, share));
   }
   return figures;
 }

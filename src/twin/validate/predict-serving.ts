@@ -11,9 +11,9 @@ import { specOf } from "../../catalog/resolve.ts";
 import type { DeviceSpec } from "../../core/perf/device-spec.ts";
 import type { ModelShape } from "../../core/perf/model-shape.ts";
 import type { Precision } from "../../core/perf/precision.ts";
+import { interpolatedQuantile, mean } from "../../core/util/quantiles.ts";
 import { Rng } from "../../core/util/rng.ts";
 import { LoadStages } from "./load-stages.ts";
-import { mean, quantile } from "./quantile.ts";
 import { loadProblem, type ServingExperiment } from "./serving-experiment.ts";
 import { kernelModel, runEngine, type ServedRequest } from "./serving-run.ts";
 
@@ -132,19 +132,19 @@ function metricOf(metric: string, served: readonly ServedRequest[], countedToken
     case "e2e_mean":
       return mean(e2e);
     case "e2e_median":
-      return quantile(e2e, 0.5);
+      return interpolatedQuantile(e2e, 0.5);
     case "e2e_p90":
-      return quantile(e2e, 0.9);
+      return interpolatedQuantile(e2e, 0.9);
     case "e2e_p99":
-      return quantile(e2e, 0.99);
+      return interpolatedQuantile(e2e, 0.99);
     case "ttft_mean":
       return mean(ttft);
     case "ttft_median":
-      return quantile(ttft, 0.5);
+      return interpolatedQuantile(ttft, 0.5);
     case "ttft_p90":
-      return quantile(ttft, 0.9);
+      return interpolatedQuantile(ttft, 0.9);
     case "ttft_p99":
-      return quantile(ttft, 0.99);
+      return interpolatedQuantile(ttft, 0.99);
     case "decode_mean":
       return mean(e2e) - mean(ttft);
     case "itl_mean":

@@ -1,13 +1,13 @@
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { WorkerRole } from "../../core/request.ts";
-import { createLoadPlacement } from "../../core/router/placement.ts";
+import { createPlacementPolicy } from "../../core/router/policies/registry.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import type { ServeConfig } from "../../protocol/fleet-file.ts";
 import { networkSchema } from "../../protocol/network-schema.ts";
 import type { RecordedRequest } from "../../protocol/run-record.ts";
 import { runTwin } from "../driver/run-twin.ts";
 import { buildNetwork } from "../network/build-network.ts";
-import type { RequestOutcome, TwinObserver } from "../observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
 import type { TwinSpec, TwinWorkerSpec } from "../twin-spec.ts";
 import { plainRequest } from "../workload/plain-request.ts";
 import { PulledSource } from "../workload/trace-source.ts";
@@ -28,8 +28,6 @@ export interface LinkTimes {
 export interface Replay {
   /** By place in the list of requests; absent: it did not complete. */
   readonly outcomes: ReadonlyMap<number, RequestOutcome>;
-  /** Gaps between tokens: of how long and how many. */
-  readonly gaps: ReadonlyArray<{ readonly ms: number; readonly count: number }>;
   /** Shares of steps that left the range of the perf model. */
   readonly extrapolatedShare: number;
   /** Share of the run's time in which each worker ran steps. */
@@ -54,7 +52,7 @@ export function replayRun(
       groups: [],
       workers: workers.map(({ id }) => ({ name: id, group: "workers", numDevices: 1 })),
     }).network,
-    placement: createLoadPlacement(config.placement),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
     faults: [],
     maxRequests: MAX_REQUESTS,
     outputBound: "true",
@@ -70,7 +68,6 @@ export function replayRun(
   const { endMs } = runTwin(spec, source, observer);
   return {
     outcomes: observer.outcomes,
-    gaps: observer.gaps,
     extrapolatedShare: observer.numSteps === 0 ? 0 : observer.numExtrapolated / observer.numSteps,
     busyShares: new Map([...observer.busyMs].map(([id, ms]) => [id, ms / Math.max(endMs, 1)])),
   };
@@ -108,8 +105,8 @@ function toWorkload(request: RecordedRequest, index: number): WorkloadRequest {
 }
 
 class ReplayObserver implements TwinObserver {
+  readonly wantsGaps = true;
   readonly outcomes = new Map<number, RequestOutcome>();
-  readonly gaps: Array<{ ms: number; count: number }> = [];
   readonly busyMs = new Map<string, number>();
   numSteps = 0;
   numExtrapolated = 0;
@@ -119,18 +116,16 @@ class ReplayObserver implements TwinObserver {
   transferDone(): void {}
   kvChanged(): void {}
   workerChanged(): void {}
-
-  tokenGap(ms: number, count: number): void {
-    this.gaps.push({ ms, count });
-  }
+  tokenGap(): void {}
+  tokenGaps(): void {}
 
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome): void {
     if (outcome.isCompleted) this.outcomes.set(Number(request.id), outcome);
   }
 
-  stepDone(...[worker, startMs, endMs, , time]: Parameters<TwinObserver["stepDone"]>): void {
-    this.numSteps++;
-    if (time.isExtrapolated) this.numExtrapolated++;
-    this.busyMs.set(worker, (this.busyMs.get(worker) ?? 0) + endMs - startMs);
+  stepsDone(worker: string, { boundsMs, from, to, isExtrapolated }: StepRow): void {
+    this.numSteps += to - from;
+    if (isExtrapolated) this.numExtrapolated += to - from;
+    this.busyMs.set(worker, (this.busyMs.get(worker) ?? 0) + boundsMs[to]! - boundsMs[from]!);
   }
 }

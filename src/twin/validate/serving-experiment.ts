@@ -1,5 +1,5 @@
-import type { CsvRow } from "./csv.ts";
-import { CsvError, numberOf, readCsv } from "./csv.ts";
+import type { CsvRow } from "../csv-file.ts";
+import { CsvError, readCsv } from "../csv-file.ts";
 import type { NamedLoad } from "./serving-workloads.ts";
 import { LOAD_NAMES, namedLoad } from "./serving-workloads.ts";
 
@@ -59,16 +59,16 @@ const MAX_FAILED_SHARE = 0.05;
 const MAX_RUNNING = 128;
 
 /** Reads measured experiments from a leaderboard: one line per experiment, stage and metric. Throws {@link CsvError} for bad lines. */
-export async function readLeaderboard(path: string): Promise<ServingExperiment[]> {
+export function readLeaderboard(path: string): ServingExperiment[] {
   const experiments = new Map<string, ServingExperiment>();
-  for (const row of await readCsv(path, COLUMNS)) {
+  for (const row of readCsv(path, COLUMNS)) {
     const name = nameOf(row);
     let experiment = experiments.get(name);
     if (experiment === undefined) {
-      experiment = experimentOf(path, row, name);
+      experiment = experimentOf(row, name);
       experiments.set(name, experiment);
     }
-    experiment.rows.push(measuredRowOf(path, row));
+    experiment.rows.push(measuredRowOf(row));
   }
   return [...experiments.values()];
 }
@@ -79,19 +79,19 @@ function nameOf({ values }: CsvRow): string {
   return `${exp_id} ${model} ${hardware} tp${tp} ${workload} ${precision} ${gpu_mem_util} ${values.max_num_batched_tokens}${offload}`;
 }
 
-function experimentOf(path: string, row: CsvRow, name: string): ServingExperiment {
+function experimentOf(row: CsvRow, name: string): ServingExperiment {
   const { values } = row;
   const workload = values.workload!;
   return {
     name,
     modelName: values.model!,
     hardware: values.hardware!,
-    tp: numberOf(path, row, "tp", { min: 1, max: 1024, isWhole: true }),
-    dp: (values.dp ?? "") === "" ? 1 : numberOf(path, row, "dp", { min: 1, max: 1024, isWhole: true }),
+    tp: row.number("tp", { min: 1, max: 1024, isWhole: true }),
+    dp: (values.dp ?? "") === "" ? 1 : row.number("dp", { min: 1, max: 1024, isWhole: true }),
     precision: values.precision!,
     isOffloading: values.cpu_offload!.toLowerCase() === "true",
-    memoryUtilisation: numberOf(path, row, "gpu_mem_util", { min: 0.01, max: 1 }),
-    tokenBudget: numberOf(path, row, "max_num_batched_tokens", { min: 1, max: 1e6, isWhole: true }),
+    memoryUtilisation: row.number("gpu_mem_util", { min: 0.01, max: 1 }),
+    tokenBudget: row.number("max_num_batched_tokens", { min: 1, max: 1e6, isWhole: true }),
     maxRunning: MAX_RUNNING,
     load: namedLoad(workload),
     loadName: workload,
@@ -101,17 +101,17 @@ function experimentOf(path: string, row: CsvRow, name: string): ServingExperimen
   };
 }
 
-function measuredRowOf(path: string, row: CsvRow): MeasuredRow {
+function measuredRowOf(row: CsvRow): MeasuredRow {
   const rivals = new Map<string, number>();
   for (const [column, text] of Object.entries(row.values)) {
     if (!column.startsWith(RIVAL_PREFIX) || text === "") continue;
-    rivals.set(column.slice(RIVAL_PREFIX.length), numberOf(path, row, column, { min: 0, max: 1e12 }));
+    rivals.set(column.slice(RIVAL_PREFIX.length), row.number(column, { min: 0, max: 1e12 }));
   }
   return {
     line: row.line,
-    stage: numberOf(path, row, "stage_index", { min: -1, max: 1000, isWhole: true }),
+    stage: row.number("stage_index", { min: -1, max: 1000, isWhole: true }),
     metric: row.values.metric_name!,
-    measuredMs: numberOf(path, row, "measured_ms", { min: Number.MIN_VALUE, max: 1e12 }),
+    measuredMs: row.number("measured_ms", { min: Number.MIN_VALUE, max: 1e12 }),
     rivals,
   };
 }

@@ -21,7 +21,7 @@ const ROW: Readonly<Record<string, string>> = {
 };
 
 const read = (change: Readonly<Record<string, string>>): ReturnType<typeof siliconRow> =>
-  siliconRow({ line: 2, values: { ...ROW, ...change } });
+  siliconRow({ values: { ...ROW, ...change } });
 
 function good(change: Readonly<Record<string, string>>): SiliconRow {
   const row = read(change);

@@ -3,7 +3,7 @@ import type { DeviceSpec, Parallelism } from "../../core/perf/device-spec.ts";
 import type { ModelFormats } from "../../core/perf/model-bytes.ts";
 import type { ModelShape } from "../../core/perf/model-shape.ts";
 import type { GemmFormat } from "../../core/perf/operators/gemm.ts";
-import type { CsvRow } from "./csv.ts";
+import type { CsvRow } from "../csv-file.ts";
 import { deviceOfSystem } from "./systems.ts";
 
 /** Columns of AIConfigurator's table of end-to-end measurements that are read. */
@@ -61,7 +61,7 @@ const MAX_REPLICA_DEVICES = 16;
 const INFERENCEX_LENGTH_SHARE = 0.9;
 
 /** A row in the perf model's terms, or the reason why it cannot be predicted. */
-export function siliconRow({ values }: CsvRow): SiliconRow | { readonly reason: string } {
+export function siliconRow({ values }: Pick<CsvRow, "values">): SiliconRow | { readonly reason: string } {
   const model = validationModel(values.model_path ?? "");
   if (model === null) return { reason: `model ${values.model_path} is not known` };
   const device = deviceOfSystem(values.system ?? "");

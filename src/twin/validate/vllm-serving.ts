@@ -5,8 +5,11 @@ import { ReportBuilder, type ValidateOptions, type ValidationReport } from "./re
 import { readLeaderboard, type ServingExperiment } from "./serving-experiment.ts";
 import { readExperimentsJson } from "./serving-json.ts";
 
-const SPLIT =
-  "experiments of each model and device take turns between the fitted half and the reported half; experiments that the fit has never seen are reported";
+const SPLIT = [
+  "experiments of each model and device take turns between the fitted half and the reported half; experiments that the fit has never seen are reported",
+  "rates of the loads whose names end in -lite were inferred from measured times without regard to the halves",
+  "itl_mean is divided by the output length that the client counted, where a reported run states its own, by that",
+].join("; ");
 
 /**
  * Predicts whole vLLM servers under constant load. `metrics` are those of whole runs (stage -1); the same metrics of single

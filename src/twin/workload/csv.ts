@@ -5,7 +5,7 @@ import type { LineReader } from "./line-reader.ts";
 /** Most columns of a table. */
 const MAX_COLUMNS = 64;
 
-/** A table whose first line names its columns. Fields are separated by commas and hold none; quotes around a field are dropped. */
+/** A table whose first line names its columns, read line by line. */
 export class CsvTable {
   readonly #lines: LineReader;
   readonly #columns: ReadonlyMap<string, number>;
@@ -64,11 +64,31 @@ export class CsvTable {
 
 /** Fields of a row without the space and the quotes around them. */
 export function splitRow(text: string): string[] {
-  const fields = text.split(",");
-  for (let index = 0; index < fields.length; index++) {
-    const field = fields[index]!.trim();
-    const isQuoted = field.length >= 2 && field.startsWith('"') && field.endsWith('"');
-    fields[index] = isQuoted ? field.slice(1, -1) : field;
+  const fields = splitFields(text);
+  for (let index = 0; index < fields.length; index++) fields[index] = fields[index]!.trim();
+  return fields;
+}
+
+/** Fields of a line (RFC 4180): quotes around a field go, and doubled ones in it become one. */
+export function splitFields(line: string): string[] {
+  if (!line.includes('"')) return line.split(",");
+  const fields: string[] = [];
+  let field = "";
+  let isQuoted = false;
+  for (let at = 0; at < line.length; at++) {
+    const character = line[at]!;
+    if (isQuoted) {
+      if (character !== '"') field += character;
+      else if (line[at + 1] === '"') {
+        field += '"';
+        at++;
+      } else isQuoted = false;
+    } else if (character === '"') isQuoted = true;
+    else if (character === ",") {
+      fields.push(field);
+      field = "";
+    } else field += character;
   }
+  fields.push(field);
   return fields;
 }

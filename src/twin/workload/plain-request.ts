@@ -23,3 +23,12 @@ export function plainRequest(id: string, inputTokens: number, outputTokens: numb
     encodeMs: 0,
   };
 }
+
+/**
+ * The request with its time of arrival. Written out, because an object that is spread and then gets a further property loses its
+ * shape, and every later use of it takes as long as a look-up in a dictionary.
+ */
+export function timed(request: UntimedRequest, arrivalMs: number): WorkloadRequest {
+  const { id, inputTokens, outputTokens, blocks, sessionId, tenant, priority, kind, encodeMs } = request;
+  return { id, arrivalMs, inputTokens, outputTokens, blocks, sessionId, tenant, priority, kind, encodeMs };
+}

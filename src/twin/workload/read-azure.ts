@@ -1,7 +1,7 @@
 import { show } from "../../protocol/config-error.ts";
 import { CsvTable } from "./csv.ts";
 import { nonZero } from "./fields.ts";
-import { plainRequest } from "./plain-request.ts";
+import { plainRequest, timed } from "./plain-request.ts";
 import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
@@ -32,11 +32,9 @@ export function openAzure(path: string, { zeroLengths = "error" }: TraceOptions 
       const inputTokens = nonZero(lines, "ContextTokens", table.length("ContextTokens"), zeroLengths);
       const outputTokens = nonZero(lines, "GeneratedTokens", table.length("GeneratedTokens"), zeroLengths);
       if (inputTokens === null || outputTokens === null) return null;
-      return {
-        ...plainRequest(String(lines.line), inputTokens, outputTokens),
-        // Doubles hold microseconds of today's dates; what is below is noise of the subtraction.
-        arrivalMs: Math.round((timeMs - firstMs) * 1000) / 1000,
-      };
+      // Doubles hold microseconds of today's dates; what is below is noise of the subtraction.
+      const arrivalMs = Math.round((timeMs - firstMs) * 1000) / 1000;
+      return timed(plainRequest(String(lines.line), inputTokens, outputTokens), arrivalMs);
     };
   });
 }

@@ -1,6 +1,6 @@
 import { CsvTable } from "./csv.ts";
 import { nonZero } from "./fields.ts";
-import { plainRequest } from "./plain-request.ts";
+import { plainRequest, timed } from "./plain-request.ts";
 import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
@@ -29,12 +29,12 @@ export function openBurstGpt(path: string, { zeroLengths = "skip" }: TraceOption
       const outputTokens = nonZero(lines, "Response tokens", table.length("Response tokens"), zeroLengths);
       if (inputTokens === null || outputTokens === null) return null;
       const session = table.text("Session ID");
-      return {
+      const request = {
         ...plainRequest(String(lines.line), inputTokens, outputTokens),
-        arrivalMs: timeMs - firstMs,
         sessionId: session === "" ? null : session,
         kind: table.text("Model"),
       };
+      return timed(request, timeMs - firstMs);
     };
   });
 }

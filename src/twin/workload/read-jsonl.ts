@@ -9,6 +9,9 @@ import type { PromptBlocks, WorkloadRequest, WorkloadSource } from "./workload.t
 /** Largest block of a trace, in tokens. */
 const MAX_BLOCK_TOKENS = 65_536;
 
+/** How far back a second use of an id is looked for, in requests. */
+const MAX_REMEMBERED_IDS = 100_000;
+
 /** Keys of a line; the first four are required. `docs/reference/workloads.md` says what they mean. */
 const KEYS = [
   "id",
@@ -27,7 +30,36 @@ const KEYS = [
 
 /** This project's own format: one request per line. Keys that it does not know are mistakes. Throws `WorkloadError`. */
 export function openJsonl(path: string, { zeroLengths = "error" }: TraceOptions = {}): WorkloadSource {
-  return openRows(path, (lines) => () => parseRequest(lines, jsonObject(lines), zeroLengths));
+  return openRows(path, (lines) => {
+    const ids = new RecentIds();
+    return () => {
+      const request = parseRequest(lines, jsonObject(lines), zeroLengths);
+      if (request !== null && !ids.add(request.id)) {
+        const which = `one of the ${MAX_REMEMBERED_IDS} requests before it`;
+        throw lines.error(`id: ${show(request.id)} is the id of ${which}; each request has its own`);
+      }
+      return request;
+    };
+  });
+}
+
+/** The ids of the last {@link MAX_REMEMBERED_IDS} requests: all of a long trace would not fit into memory. */
+class RecentIds {
+  readonly #ids = new Set<string>();
+  /** The same in order, as a ring. */
+  readonly #order: string[] = [];
+  #numAdded = 0;
+
+  /** False: it is one of them already. */
+  add(id: string): boolean {
+    if (this.#ids.has(id)) return false;
+    const at = this.#numAdded++ % MAX_REMEMBERED_IDS;
+    const oldest = this.#order[at];
+    if (oldest !== undefined) this.#ids.delete(oldest);
+    this.#order[at] = id;
+    this.#ids.add(id);
+    return true;
+  }
 }
 
 function parseRequest(

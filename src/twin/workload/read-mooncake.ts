@@ -2,7 +2,7 @@ import { MAX_LENGTH_TOKENS } from "../../core/util/length-distribution.ts";
 import { blocksField, jsonObject, lengthField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
 import { MooncakeRow } from "./mooncake-row.ts";
-import { plainRequest } from "./plain-request.ts";
+import { plainRequest, timed } from "./plain-request.ts";
 import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { PromptBlocks, WorkloadRequest, WorkloadSource } from "./workload.ts";
 
@@ -56,5 +56,5 @@ function toRequest(
   outputTokens: number,
   blocks: PromptBlocks | null,
 ): WorkloadRequest {
-  return { ...plainRequest(String(lines.line), inputTokens, outputTokens), arrivalMs, blocks };
+  return timed({ ...plainRequest(String(lines.line), inputTokens, outputTokens), blocks }, arrivalMs);
 }

@@ -1,7 +1,7 @@
 import { show } from "../../protocol/config-error.ts";
 import { blocksField, jsonObject, lengthField, nameField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
-import { plainRequest } from "./plain-request.ts";
+import { plainRequest, timed } from "./plain-request.ts";
 import { openRows, type TraceOptions } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
 
@@ -36,13 +36,13 @@ export function openQwen(path: string, { zeroLengths = "error" }: TraceOptions =
       const outputs = lengthField(lines, "output_length", row.output_length);
       const outputTokens = nonZero(lines, "output_length", outputs, zeroLengths);
       if (inputTokens === null || outputTokens === null) return null;
-      return {
+      const request = {
         ...plainRequest(String(lines.line), inputTokens, outputTokens),
-        arrivalMs,
         blocks: blocksField(lines, "hash_ids", row.hash_ids, namedTokens, QWEN_BLOCK_TOKENS, ""),
         sessionId: String(root),
         kind: nameField(lines, "type", row.type),
       };
+      return timed(request, arrivalMs);
     };
   });
 }

@@ -194,6 +194,7 @@ describe("bad rows are refused with file and line", () => {
     [OWN.replace("tenant", "tenent"), openJsonl, "(did you mean tenant?)"],
     [OWN.replace('"blockTokens":16,', ""), openJsonl, ":1: blockTokens: is missing"],
     [OWN.replace('"id":"b"', '"id":""'), openJsonl, ':2: id: "" is not usable'],
+    [OWN.replace('"id":"b"', '"id":"a"'), openJsonl, ':2: id: "a" is the id of one of the 100000 requests'],
   ])("%#", (text, open, message) => {
     const path = files.write("bad", text);
     const read = (): WorkloadRequest[] => playWorkload(open(path) as ReturnType<typeof openMooncake>);

@@ -1,4 +1,4 @@
-import type { UntimedRequest } from "./plain-request.ts";
+import { timed, type UntimedRequest } from "./plain-request.ts";
 import { TimeHeap } from "./time-heap.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 
@@ -83,7 +83,7 @@ export class SessionSource implements WorkloadSource {
     const { request, running } = this.#ready.pop();
     running.lastArrivalMs = arrivalMs;
     this.#waiting.set(request.id, running);
-    return { ...request, arrivalMs };
+    return timed(request, arrivalMs);
   }
 
   ended(request: WorkloadRequest, nowMs: number): void {

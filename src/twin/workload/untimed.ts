@@ -1,5 +1,5 @@
 import type { ArrivalProcess } from "./arrival-process.ts";
-import type { UntimedRequest } from "./plain-request.ts";
+import { timed, type UntimedRequest } from "./plain-request.ts";
 import { SessionSource } from "./session-source.ts";
 import { PulledSource } from "./trace-source.ts";
 import type { WorkloadSource } from "./workload.ts";
@@ -34,6 +34,6 @@ export function paced(make: RequestMaker, pace: Pace): WorkloadSource {
     const arrivalMs = pace.arrivals();
     if (arrivalMs === Number.POSITIVE_INFINITY) return null;
     const request = make();
-    return request === null ? null : { ...request, arrivalMs };
+    return request === null ? null : timed(request, arrivalMs);
   });
 }

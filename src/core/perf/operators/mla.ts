@@ -1,3 +1,4 @@
+import { type LatentSizes, latentParameters } from "../attention-parameters.ts";
 import { type AttentionMath, attendedPairs, attentionRate } from "./attention.ts";
 import { computeRate, GEMM_FORMATS, type GemmFormat } from "./gemm.ts";
 import { type RooflineRates, rooflineMs, softmaxSlowdown } from "./roofline.ts";
@@ -6,15 +7,10 @@ import { type RooflineRates, rooflineMs, softmaxSlowdown } from "./roofline.ts";
  * Latent attention of one layer on one device, its projections included: the measured tables hold the whole module, with the
  * sizes of DeepSeek-V3.
  */
-export interface MlaKernel {
+export interface MlaKernel extends LatentSizes {
   /** Heads on this device. */
   readonly numHeads: number;
   readonly hiddenSize: number;
-  readonly qLoraRank: number;
-  readonly kvLoraRank: number;
-  readonly ropeHeadDim: number;
-  readonly nopeHeadDim: number;
-  readonly vHeadDim: number;
   readonly kvBytes: number;
   readonly format: GemmFormat;
   /** Default bf16. */
@@ -25,16 +21,6 @@ export interface MlaKernel {
 const KERNELS_PER_MODULE = 12;
 const MODULE_FLOOR_MS = 0.004;
 
-/** Parameters of the projections of one layer on one device. */
-export function mlaWeights(kernel: MlaKernel): number {
-  const { numHeads, hiddenSize, qLoraRank, kvLoraRank, ropeHeadDim, nopeHeadDim, vHeadDim } = kernel;
-  const queryWidth = numHeads * (nopeHeadDim + ropeHeadDim);
-  const query = qLoraRank > 0 ? hiddenSize * qLoraRank + qLoraRank * queryWidth : hiddenSize * queryWidth;
-  const latent = hiddenSize * (kvLoraRank + ropeHeadDim);
-  const expand = kvLoraRank * numHeads * (nopeHeadDim + vHeadDim);
-  return query + latent + expand + numHeads * vHeadDim * hiddenSize;
-}
-
 /** Roofline of a prefill: keys and values are expanded per head (not absorbed), the cached context again. */
 export function mlaPrefillRooflineMs(
   rates: RooflineRates,
@@ -44,7 +30,7 @@ export function mlaPrefillRooflineMs(
   context: number,
 ): number {
   const { numHeads, kvLoraRank, ropeHeadDim, nopeHeadDim, vHeadDim } = kernel;
-  const weights = mlaWeights(kernel);
+  const weights = latentParameters(kernel, kernel.hiddenSize);
   const all = sequences * tokens;
   const expandContext = 2 * sequences * context * kvLoraRank * numHeads * (nopeHeadDim + vHeadDim);
   const projections = rooflineMs(
@@ -74,7 +60,7 @@ export function mlaDecodeRooflineMs(
   context: number,
 ): number {
   const { numHeads, kvLoraRank, ropeHeadDim } = kernel;
-  const weights = mlaWeights(kernel);
+  const weights = latentParameters(kernel, kernel.hiddenSize);
   const projections = rooflineMs(
     2 * sequences * weights,
     computeRate(rates, kernel.format),

@@ -24,9 +24,17 @@ export interface DistservePerfOptions {
 }
 
 /**
- * The performance model of DistServe's simulator (Zhong et al., OSDI 2024): closed forms fitted to an A100. A step is either
- * a prefill or a decode there; one that is both takes the sum of the two, less one decode constant, because the weights are
- * read once. Host time is part of the measurements.
+ * What the simulator as released adds to every step for its control plane (Ray): a constant, and so much per token of the step's
+ * contexts; and to a prefill step once more for each pipeline stage. Milliseconds.
+ */
+const STEP_OVERHEAD_MS = 2;
+const TOKEN_OVERHEAD_MS = 1e-4;
+const PREFILL_STAGE_MS = 1;
+
+/**
+ * The performance model of DistServe's simulator (Zhong et al., OSDI 2024): closed forms fitted to an A100, and a constant for its
+ * control plane. A step is either a prefill or a decode there; one that is both takes the sum of the two, less one decode constant,
+ * because the weights are read once. All other host time is part of the measurements.
  */
 export class DistservePerf implements PerfModel {
   readonly host: HostTimes = { requestMs: 0, outputMs: 0 };
@@ -46,7 +54,8 @@ export class DistservePerf implements PerfModel {
     const hasPrefills = load.numPrefills > 0;
     const prefillMs = hasPrefills ? this.#prefillMs(load) : 0;
     out.deviceMs = prefillMs + this.#decodeMs(load, hasPrefills);
-    out.hostMs = 0;
+    out.hostMs = STEP_OVERHEAD_MS + TOKEN_OVERHEAD_MS * contextTokensOf(load);
+    if (hasPrefills) out.hostMs += PREFILL_STAGE_MS * this.#pp;
     out.source = "paper";
     out.isExtrapolated = false;
   }
@@ -70,4 +79,11 @@ export class DistservePerf implements PerfModel {
     const ms = perContext * load.decodeContextTokens + perSequence * load.numDecodes;
     return (ms + (isMixed ? 0 : constant)) / this.#pp;
   }
+}
+
+/** Tokens that the step computes or attends to. */
+function contextTokensOf(load: StepLoad): number {
+  let tokens = load.decodeContextTokens + load.numPrefillTokens;
+  for (let i = 0; i < load.numPrefills; i++) tokens += load.prefillContext[i]!;
+  return tokens;
 }

@@ -61,14 +61,18 @@ describe("DistservePerf", () => {
   const perf = (pp: number) =>
     new DistservePerf({ coefficients, pp, kvCapacityTokens: 1000, kvBytesPerToken: 1 });
 
+  /** The simulator's control plane: per step and per token, and per stage of a prefill. */
+  const overhead = (tokens: number, prefillStages = 0) => 2 + 1e-4 * tokens + prefillStages;
+
   it("squares the length of each prompt, not their sum", () => {
-    expect(timeOf(perf(1), [10, 20], [])).toBeCloseTo(10 + 3 + 0.001 * (100 + 400));
+    expect(timeOf(perf(1), [10, 20], [])).toBeCloseTo(10 + 3 + 0.001 * (100 + 400) + overhead(30, 1), 9);
+    expect(timeOf(perf(2), [10, 20], [])).toBeCloseTo((10 + 3 + 0.5) / 2 + overhead(30, 2), 9);
   });
 
   it("changes its coefficients at the large batch, and divides by pipeline stages", () => {
-    expect(timeOf(perf(1), [], contexts(2, 100))).toBeCloseTo(20 + 2 + 1);
-    expect(timeOf(perf(1), [], contexts(3, 100))).toBeCloseTo(5 + 6 + 2.1);
-    expect(timeOf(perf(2), [], contexts(3, 100))).toBeCloseTo((5 + 6 + 2.1) / 2);
+    expect(timeOf(perf(1), [], contexts(2, 100))).toBeCloseTo(20 + 2 + 1 + overhead(200), 9);
+    expect(timeOf(perf(1), [], contexts(3, 100))).toBeCloseTo(5 + 6 + 2.1 + overhead(300), 9);
+    expect(timeOf(perf(2), [], contexts(3, 100))).toBeCloseTo((5 + 6 + 2.1) / 2 + overhead(300), 9);
   });
 
   it("prices a prompt in chunks like the whole, but for the constants", () => {
@@ -76,7 +80,12 @@ describe("DistservePerf", () => {
     const time = emptyStepTime();
     load.addPrefill(10, 20, true);
     perf(1).stepTime(load, time);
-    expect(time.deviceMs + timeOf(perf(1), [10], [])).toBeCloseTo(timeOf(perf(1), [30], []) + 10);
+    const whole = timeOf(perf(1), [30], []);
+    expect(time.hostMs).toBeCloseTo(overhead(30, 1), 9);
+    expect(time.deviceMs + timeOf(perf(1), [10], [])).toBeCloseTo(
+      whole + 10 + overhead(10, 1) - overhead(30, 1),
+      9,
+    );
   });
 });
 

@@ -2,9 +2,9 @@ import { describe, expect, it } from "vitest";
 import { placementQuery } from "../../../../test/support/placement.ts";
 import { FleetLedger } from "../fleet-ledger.ts";
 import type { FleetExtremes, PlacementDecision, PlacementPolicy, WorkerView } from "../placement.ts";
-import { createCacheAwarePlacement } from "./cache-aware.ts";
 import { createFewestRequestsPlacement } from "./fewest-requests.ts";
 import { createMixedPoolPlacement } from "./mixed-pool.ts";
+import { createMooncakePlacement } from "./mooncake.ts";
 import { createTokenJsqPlacement } from "./token-jsq.ts";
 
 /** A ledger with workers `p…` for prefill, `d…` for decode and `b…` for both, each with 1,000 tokens of KV. */
@@ -109,28 +109,53 @@ describe("mixed-pool", () => {
   });
 });
 
-describe("cache-aware", () => {
+describe("mooncake", () => {
   const prompt = (...blocks: number[]) => Int32Array.from(blocks.flatMap((block) => [block, 0, 0, 0]));
+  const ask = (policy: PlacementPolicy, ledger: FleetLedger, requestId: string, blocks: Int32Array) =>
+    policy.place(
+      placementQuery({ requestId, numPromptTokens: blocks.length, promptBlockHashes: blocks }),
+      ledger.views(),
+      NO_EXTREMES,
+    )!.prefillWorker;
 
-  it("goes where a prefix lies unless the queue there outweighs it", () => {
+  it("goes where a prefix lies unless what waits there outweighs it", () => {
     const ledger = ledgerOf("p1", "p2", "d1");
-    const policy = createCacheAwarePlacement({ maxBlocksPerWorker: 100 });
-    const first = ledger.book(place(policy, ledger.views(), 40, prompt(1, 2, 3, 4)), 40, 10);
-    expect(first.prefillWorker).toBe("p1");
-    expect(place(policy, ledger.views(), 40, prompt(9, 8, 7, 6)).prefillWorker).toBe("p2");
-    ledger.prefilled(first);
-    expect(place(policy, ledger.views(), 40, prompt(1, 2, 3, 5)).prefillWorker).toBe("p1");
-    ledger.book({ prefillWorker: "p1", decodeWorker: "d1", reason: "split" }, 500, 10);
-    expect(place(policy, ledger.views(), 40, prompt(1, 2, 3, 5)).prefillWorker).toBe("p2");
+    const policy = createMooncakePlacement({ maxBlocksPerWorker: 100 });
+    expect(ask(policy, ledger, "a", prompt(1, 2, 3, 4))).toBe("p1");
+    expect(ask(policy, ledger, "b", prompt(9, 8, 7, 6))).toBe("p2");
+    for (const requestId of ["a", "b"])
+      policy.observe!({ kind: "prefilled", requestId, numCachedTokens: 0 }, 0);
+    expect(ask(policy, ledger, "c", prompt(1, 2, 3, 5))).toBe("p1");
+    // Four tokens of c wait at p1, twelve are cached there.
+    expect(ask(policy, ledger, "d", prompt(1, 2, 3, 6))).toBe("p1");
+    expect(ask(policy, ledger, "e", prompt(1, 2, 3, 7, 8, 9))).toBe("p1");
+    expect(ask(policy, ledger, "f", prompt(1, 2, 3, 10))).toBe("p2");
   });
 
   it("forgets the blocks that were sent longest ago", () => {
     const ledger = ledgerOf("p1", "p2", "d1");
-    const policy = createCacheAwarePlacement({ maxBlocksPerWorker: 2 });
-    place(policy, ledger.views(), 40, prompt(1, 2));
-    place(policy, ledger.views(), 40, prompt(1, 3, 4));
+    const policy = createMooncakePlacement({ maxBlocksPerWorker: 2 });
+    const settle = (requestId: string) =>
+      policy.observe!({ kind: "over", requestId, numCachedTokens: null }, 0);
+    ask(policy, ledger, "a", prompt(1, 2));
+    settle("a");
+    ask(policy, ledger, "b", prompt(1, 3, 4));
+    settle("b");
     // p1 remembers 3 and 4 alone; without block 1 in front they are no prefix.
-    ledger.book({ prefillWorker: "p1", decodeWorker: "d1", reason: "split" }, 1, 10);
-    expect(place(policy, ledger.views(), 40, prompt(1, 3)).prefillWorker).toBe("p2");
+    ask(policy, ledger, "c", prompt(7));
+    expect(ask(policy, ledger, "d", prompt(1, 3))).toBe("p2");
+  });
+
+  it("believes workers that say what they have", () => {
+    const ledger = ledgerOf("p1", "p2", "d1");
+    const policy = createMooncakePlacement({ maxBlocksPerWorker: 100 });
+    const stored = { kind: "stored", tier: "host", parent: null, hashes: prompt(1, 2) } as const;
+    policy.observe!(
+      { kind: "kv", worker: "p2", batch: { sequence: 1, isSnapshot: true, events: [stored] } },
+      0,
+    );
+    expect(ask(policy, ledger, "a", prompt(1, 2, 3))).toBe("p2");
+    policy.observe!({ kind: "gone", worker: "p2" }, 0);
+    expect(ask(policy, ledger, "b", prompt(1, 2, 3))).toBe("p1");
   });
 });

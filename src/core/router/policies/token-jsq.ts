@@ -9,7 +9,10 @@ export function createTokenJsqPlacement(): PlacementPolicy {
   return {
     name: "token-jsq",
     place(_query, workers) {
-      const worker = leastOf(workers, pendingTokens);
+      const worker = leastOf(
+        workers.filter(({ role }) => role !== "prefill"),
+        pendingTokens,
+      );
       return worker === null
         ? null
         : { prefillWorker: worker.id, decodeWorker: worker.id, reason: "aggregated" };

@@ -73,12 +73,14 @@ export function pageData(runs: readonly DetailedRun[], blockCapacity: ReadonlyMa
     timelines: runs.map(({ fleet, detail }) => ({
       fleet,
       endMs: detail.endMs,
-      workers: detail.timelines.slice(0, MAX_PAGE_TIMELINES).map(({ worker, pool, steps, transfers }) => ({
-        name: worker,
-        pool,
-        steps: encodeSpans(steps),
-        transfers: encodeSpans(transfers),
-      })),
+      workers: detail.timelines
+        .slice(0, MAX_PAGE_TIMELINES)
+        .map(({ worker, pool, steps, sends, receives }) => ({
+          name: worker,
+          pool,
+          steps: encodeSpans(steps),
+          transfers: encodeSpans(joinSpans(sends, receives)),
+        })),
     })),
   };
 }
@@ -205,6 +207,24 @@ function cdf(data: HistogramData): { x: number[]; y: number[] } {
 /** Six significant digits: enough for any screen, and a third of the text. */
 function round(value: number): number {
   return Number(value.toPrecision(6));
+}
+
+/** Spans of two logs in one, ascending by start. */
+function joinSpans(a: SpanData, b: SpanData): SpanData {
+  if (b.startMs.length === 0) return a;
+  if (a.startMs.length === 0) return b;
+  const parts = [a, b].flatMap((spans) =>
+    Array.from(spans.startMs, (startMs, index) => ({ spans, index, startMs })),
+  );
+  parts.sort((one, other) => one.startMs - other.startMs);
+  return {
+    startMs: Float64Array.from(parts, ({ startMs }) => startMs),
+    endMs: Float64Array.from(parts, ({ spans, index }) => spans.endMs[index]!),
+    kind: Uint8Array.from(parts, ({ spans, index }) => spans.kind[index]!),
+    amount: Float64Array.from(parts, ({ spans, index }) => spans.amount[index]!),
+    numMerged: Uint32Array.from(parts, ({ spans, index }) => spans.numMerged[index]!),
+    resolutionMs: Math.max(a.resolutionMs, b.resolutionMs),
+  };
 }
 
 function encodeSpans(spans: SpanData): PageSpans {

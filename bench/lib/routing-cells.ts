@@ -1,0 +1,89 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+const TRACES = join(import.meta.dirname, "../../../shared/traces");
+
+/** One workload at one load on one shape of fleet: what all policies are compared on. */
+export interface Cell {
+  readonly workload: string;
+  readonly load: string;
+  readonly shape: Shape;
+  /** The scenario without its fleets' placements: see {@link scenarioOf}. */
+  readonly section: string;
+  readonly blockTokens: number;
+}
+
+type Shape = "aggregated" | "split";
+
+interface Workload {
+  readonly name: string;
+  readonly path: string;
+  readonly blockTokens: number;
+  /** Section of a scenario at a figure of load. */
+  readonly section: (load: number) => string;
+  /** Figures of load, lightest first: the factor on the trace's times, or sessions at once. */
+  readonly loads: Readonly<Record<Shape, readonly [number, number, number]>>;
+}
+
+const LOADS = ["light", "middle", "heavy"] as const;
+const REQUESTS = 3000;
+/** Prompts of agents are ten times as long, and so is their simulation. */
+const AGENT_REQUESTS = 1000;
+
+/**
+ * Traces are played faster or slower than they were recorded, never thinned. The heaviest load is near what the fleet below can
+ * do: with placement by load its prefill workers then compute for nine tenths of the time.
+ */
+const WORKLOADS: readonly Workload[] = [
+  trace("conversation", { aggregated: [1, 0.7, 0.55], split: [1, 0.7, 0.55] }),
+  trace("synthetic", { aggregated: [1, 0.7, 0.55], split: [1.4, 1, 0.8] }),
+  agents({ aggregated: [24, 48, 72], split: [24, 48, 72] }),
+];
+
+function trace(name: string, loads: Workload["loads"]): Workload {
+  const path = join(TRACES, `mooncake-fast25/${name}_trace.jsonl`);
+  const section = (timeScale: number): string =>
+    `{ kind: trace, path: ${path}, spread: { bucketMs: 3000, gaps: random }, timeScale: ${timeScale}, requests: ${REQUESTS} }`;
+  return { name, path, blockTokens: 512, section, loads };
+}
+
+function agents(loads: Workload["loads"]): Workload {
+  const path = join(TRACES, "kv-cache-tester/traces");
+  const section = (lanes: number): string =>
+    `{ kind: sessions, path: ${path}, lanes: ${lanes}, staggerMs: 2000, repeat: 4, requests: ${AGENT_REQUESTS} }`;
+  return { name: "agents", path, blockTokens: 64, section, loads };
+}
+
+/** Cells whose traces are there, and the names of those that are not. */
+export function cells(): { readonly present: readonly Cell[]; readonly missing: readonly string[] } {
+  const present = WORKLOADS.filter(({ path }) => existsSync(path)).flatMap((workload) =>
+    (["aggregated", "split"] as const).flatMap((shape) =>
+      LOADS.map((load, i): Cell => {
+        const { name, blockTokens, section, loads } = workload;
+        return { workload: name, load, shape, blockTokens, section: section(loads[shape][i]!) };
+      }),
+    ),
+  );
+  return { present, missing: WORKLOADS.filter(({ path }) => !existsSync(path)).map(({ name }) => name) };
+}
+
+/**
+ * A scenario with one fleet per policy, all alike: eight workers of four H100s each with a 70 B model in FP8. Split: five
+ * read prompts and three generate.
+ */
+export function scenarioOf(cell: Cell, policies: readonly string[]): string {
+  const worker = `device: h100-sxm, parallelism: { tp: 4 }, precision: { weights: fp8 }, blockTokens: ${cell.blockTokens}, tokenBudget: 4096`;
+  const pools =
+    cell.shape === "aggregated"
+      ? [`{ name: w, role: both, count: 8, ${worker} }`]
+      : [`{ name: p, role: prefill, count: 5, ${worker} }`, `{ name: d, role: decode, count: 3, ${worker} }`];
+  return `
+name: Routing, ${cell.workload}, ${cell.load}, ${cell.shape}
+model: llama-3.1-70b
+fleets:
+${policies.map((policy) => `  ${policy}: { workers: [${pools.join(", ")}], placement: { policy: ${policy} } }`).join("\n")}
+workload: ${cell.section}
+slo:
+  good: { kind: requests, ttftMs: ${cell.workload === "agents" ? 10_000 : 4000}, tpotMs: 50 }
+`;
+}

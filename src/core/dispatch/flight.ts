@@ -1,0 +1,86 @@
+import type { FinishReason, Request } from "../request.ts";
+import type { Booking } from "../router/fleet-ledger.ts";
+import type { PlacementDecision, PlacementQuery } from "../router/placement.ts";
+import type { SampledToken } from "../scheduler/step-plan.ts";
+import { HASH_WORDS } from "../tokens/block-hash.ts";
+
+/** One request over all its attempts. */
+export interface Flight {
+  readonly request: Request;
+  readonly deadlineMs: number;
+  /** Attempt under way; 0 before the first. The request's epoch on the workers. */
+  epoch: number;
+  decision: PlacementDecision | null;
+  booking: Booking | null;
+  /** Output passed on so far. */
+  numEmitted: number;
+  /** Output that came before something earlier did: the two legs report over different links. */
+  readonly early: Map<number, SampledToken>;
+  /** Output that has come and is to be passed on. */
+  fresh: readonly SampledToken[];
+  numCachedTokens: number;
+  /** The same for the attempt under way; null as long as no worker has said. */
+  reportedCachedTokens: number | null;
+  /** Whether the decode worker has everything, so that the prefill worker is not needed any more. */
+  handedOff: boolean;
+  finish: { readonly reason: FinishReason; readonly numOutputTokens: number } | null;
+}
+
+export function newFlight(request: Request, deadlineMs: number): Flight {
+  return {
+    request,
+    deadlineMs,
+    epoch: 0,
+    decision: null,
+    booking: null,
+    numEmitted: request.resumedTokens.length,
+    early: new Map(),
+    fresh: [],
+    numCachedTokens: 0,
+    reportedCachedTokens: null,
+    handedOff: false,
+    finish: null,
+  };
+}
+
+/** Output tokens from `index` on, as a leg reports them. Takes what is next, puts by what is early, drops what has been passed on. */
+export function takeTokens(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
+  if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
+    flight.fresh = tokens;
+    flight.numEmitted += tokens.length;
+    return;
+  }
+  const { early } = flight;
+  const fresh = [...flight.fresh];
+  for (const [i, token] of tokens.entries()) {
+    // Both legs report the first token, so that losing the prefill worker after its commit loses nothing.
+    if (index + i >= flight.numEmitted) early.set(index + i, token);
+    for (let next = early.get(flight.numEmitted); next !== undefined; ) {
+      early.delete(flight.numEmitted++);
+      fresh.push(next);
+      next = early.get(flight.numEmitted);
+    }
+  }
+  flight.fresh = fresh;
+}
+
+/** What placement is asked for a request: no text, and of the output only the bound. */
+export function queryOf(request: Request, nowMs: number): PlacementQuery {
+  const numResumed = request.resumedTokens.length;
+  return {
+    requestId: request.id,
+    nowMs,
+    priority: request.priority,
+    firstTokenDeadlineMs: null,
+    numPromptTokens: request.promptTokens.length + numResumed,
+    maxOutputTokens: request.maxOutputTokens - numResumed,
+    promptBlockHashes: promptBlockHashesOf(request),
+  };
+}
+
+/** Chained hashes of the full blocks of a prompt, where they are known. */
+export function promptBlockHashesOf({ knownBlockHashes, numKnownPromptBlocks }: Request): Int32Array | null {
+  if (knownBlockHashes === undefined) return null;
+  if (numKnownPromptBlocks === undefined) return knownBlockHashes;
+  return knownBlockHashes.subarray(0, numKnownPromptBlocks * HASH_WORDS);
+}

@@ -1,0 +1,52 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { makeRequest, tokenRange } from "../../../test/support/make.ts";
+import { workerFacts } from "../../../test/support/placement.ts";
+import { createLoadPlacement } from "../router/placement.ts";
+import type { RequestEvent } from "../worker-effects.ts";
+import { Dispatcher } from "./dispatcher.ts";
+
+const LENGTH = 40;
+
+/** Reports of an output's tokens: [from, to) of it, in one event or token by token. */
+const reports = fc.array(
+  fc.record({ from: fc.nat(LENGTH - 1), count: fc.integer({ min: 1, max: 12 }), isRun: fc.boolean() }),
+  { maxLength: 30 },
+);
+
+test("tokens are passed on once and in order, whatever is reported when and how often", () => {
+  fc.assert(
+    fc.property(reports, (list) => {
+      const dispatcher = new Dispatcher({
+        placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
+        maxRequests: 1,
+        maxWaitMs: 1,
+        maxAttempts: 1,
+      });
+      dispatcher.workerReady(workerFacts({ id: "w" }), 0);
+      dispatcher.submit(makeRequest({ id: "r", maxOutputTokens: LENGTH }), 0);
+      const passedOn: number[] = [];
+      const take = (): void => {
+        for (const effect of dispatcher.takeEffects()) {
+          if (effect.kind === "tokens") passedOn.push(...effect.tokens.map(({ token }) => token));
+        }
+      };
+      const known = new Set<number>();
+      const everything = { from: 0, count: LENGTH, isRun: true };
+      for (const { from, count, isRun } of [...list, everything]) {
+        const tokens = tokenRange(from, Math.min(count, LENGTH - from));
+        const of = { requestId: "r", epoch: 1 };
+        const events: RequestEvent[] = isRun
+          ? [{ kind: "run", ...of, index: from, tokens: tokens.map((token) => ({ token })) }]
+          : tokens.map((token) => ({ kind: "token", ...of, index: token, sampled: { token } }));
+        dispatcher.workerEvents("w", events, 0);
+        dispatcher.checkInvariants();
+        take();
+        for (const token of tokens) known.add(token);
+        let numFirst = 0;
+        while (known.has(numFirst)) numFirst++;
+        expect(passedOn).toEqual(tokenRange(0, numFirst));
+      }
+    }),
+  );
+});

@@ -1,0 +1,320 @@
+import type { KvEvent, KvEventBatch } from "../../kv/kv-events.ts";
+import type { WorkerId } from "../../request.ts";
+import { HASH_WORDS } from "../../tokens/block-hash.ts";
+import { assert } from "../../util/assert.ts";
+import { leadingRun } from "./bits.ts";
+import { HOLDER_WORDS, NONE, PAGE, pageOf, slotOf } from "./block-pages.ts";
+import { BlockStore } from "./block-store.ts";
+import type { Overlaps } from "./overlaps.ts";
+import { HELD } from "./page-holders.ts";
+import { type Prediction, Predictions } from "./predictions.ts";
+
+/** Below this an index would do nothing but evict. */
+export const MIN_INDEX_BYTES = 512 * 1024;
+/** Workers at a time. */
+export const MAX_INDEX_WORKERS = 4096;
+/** A prediction that no event has confirmed for so long is forgotten: the prompt has been computed, or its request is lost. */
+export const PREDICTION_TTL_MS = 120_000;
+/** Predictions open at a time; the oldest is forgotten for a further one. */
+export const MAX_PREDICTIONS = 65_536;
+/** The part of the ceiling that the predictions' own records may take: one in so many bytes. */
+const PREDICTION_SHARE = 4;
+
+const TIERS: readonly number[] = [HELD.device, HELD.host, HELD.disk];
+const ALL_WAYS: readonly number[] = [...TIERS, HELD.predicted, HELD.inTransfer];
+
+/** What the index has and has dropped, since it was made. */
+export interface PrefixIndexStats {
+  /** Distinct blocks. */
+  readonly numBlocks: number;
+  /** (Block, worker) pairs. */
+  readonly numEntries: number;
+  /** Typed arrays in use, and the most that ever were. Never more than the ceiling. */
+  readonly bytes: number;
+  readonly peakBytes: number;
+  readonly numPredictions: number;
+  /** Batches of workers that are not in the index: unknown ones and former epochs of known ones. */
+  readonly numUnknownWorkerBatches: number;
+  readonly numGaps: number;
+  /** Batches that had been applied before. */
+  readonly numRepeatedBatches: number;
+  /** Removals of blocks that were not known to be there, evicted ones among them. */
+  readonly numVainRemovals: number;
+  readonly numEvictedBlocks: number;
+  readonly numEvictedEntries: number;
+  /** Blocks that could not be noted at all. */
+  readonly numRefusedBlocks: number;
+  readonly numExpiredPredictions: number;
+  /** Predictions forgotten early because of {@link MAX_PREDICTIONS} or their share of the memory. */
+  readonly numDroppedPredictions: number;
+}
+
+interface IndexedWorker {
+  readonly number: number;
+  /** Of the latest batch that has been applied. */
+  sequence: number;
+}
+
+/**
+ * Which worker has which block in which tier, and how that is known: from the worker's events, or from our own placements before the
+ * events come.
+ *
+ * It says of a worker exactly what its events say, blocks missing in the middle of a chain included, unless the ceiling has made it
+ * forget something: then it says less, never more. A block's hash stands for everything up to its end, tenant and model included, so
+ * a tenant cannot meet another one's blocks. All 128 bits are compared of each block of a look-up.
+ *
+ * Blocks are integers: a page and a slot in it. Memory, all in typed arrays, per page of 32 blocks: 576 bytes with its first holder,
+ * 24 and more for each further worker that has any of them (36 to 52 by the size of the group), and 8 to 13 bytes for each
+ * block's place in the hash table: 26 to 31 bytes per block of full pages, under 40 in practice (`npm run bench:index`). 1 KiB of
+ * JavaScript objects comes with each 36 KiB.
+ *
+ * Cost: a look-up is one search per page and then a comparison of neighbours in memory; an event one search per block.
+ * {@link removeWorker}, a snapshot and `cleared` look at every page: about 40 ns for each, besides what they remove.
+ */
+export class PrefixIndex {
+  readonly #store: BlockStore;
+  readonly #predictions: Predictions;
+  readonly #workers = new Map<WorkerId, IndexedWorker>();
+  readonly #freeNumbers: number[] = [];
+  #numNumbers = 0;
+  /** Pages that a look-up has walked through. */
+  #path = new Int32Array(64);
+  #numUnknownWorkerBatches = 0;
+  #numGaps = 0;
+  #numRepeatedBatches = 0;
+  #numVainRemovals = 0;
+  #numExpiredPredictions = 0;
+  #numDroppedPredictions = 0;
+
+  /** `maxBytes`: what its typed arrays may take in all, at least {@link MIN_INDEX_BYTES}. */
+  constructor(options: { maxBytes: number }) {
+    assert(options.maxBytes >= MIN_INDEX_BYTES, `a prefix index needs ${MIN_INDEX_BYTES} bytes at least`);
+    this.#store = new BlockStore(options.maxBytes);
+    this.#predictions = new Predictions(this.#store.budget);
+  }
+
+  /** Dense number of a new worker, small: that of a worker that has gone is given again. */
+  addWorker(id: WorkerId): number {
+    assert(!this.#workers.has(id), "a worker is added to the index twice");
+    assert(this.#workers.size < MAX_INDEX_WORKERS, `more than ${MAX_INDEX_WORKERS} workers`);
+    const number = this.#freeNumbers.pop() ?? this.#numNumbers++;
+    this.#workers.set(id, { number, sequence: 0 });
+    return number;
+  }
+
+  /** Everything that is known of the worker goes. Harmless when it is not there. */
+  removeWorker(id: WorkerId): void {
+    const worker = this.#workers.get(id);
+    if (worker === undefined) return;
+    for (const prediction of [...this.#predictions.ofWorker(worker.number)])
+      this.#predictions.remove(prediction);
+    this.#store.clear(worker.number, ALL_WAYS);
+    this.#store.tidy();
+    this.#workers.delete(id);
+    this.#freeNumbers.push(worker.number);
+  }
+
+  /**
+   * Takes in what has changed in a worker's caches. A batch whose number is not the next one is a `gap`: nothing of it is applied, nor
+   * of later ones, until a snapshot comes, or the missing batch. What was known stays meanwhile. A batch that has been applied
+   * already changes nothing. A snapshot is always taken, whatever its number: numbers go on from it.
+   */
+  apply(id: WorkerId, batch: KvEventBatch): "ok" | "gap" | "unknown-worker" {
+    const worker = this.#workers.get(id);
+    if (worker === undefined) {
+      this.#numUnknownWorkerBatches++;
+      return "unknown-worker";
+    }
+    if (batch.isSnapshot) this.#store.clear(worker.number, TIERS);
+    else if (batch.sequence <= worker.sequence) {
+      this.#numRepeatedBatches++;
+      return "ok";
+    } else if (batch.sequence !== worker.sequence + 1) {
+      this.#numGaps++;
+      return "gap";
+    }
+    worker.sequence = batch.sequence;
+    for (const event of batch.events) this.#applyEvent(worker.number, event);
+    this.#store.tidy();
+    return "ok";
+  }
+
+  #applyEvent(worker: number, event: KvEvent): void {
+    const held = HELD[event.tier];
+    if (event.kind === "cleared") {
+      this.#store.clear(worker, [held]);
+      return;
+    }
+    const { hashes } = event;
+    const numBlocks = Math.floor(hashes.length / HASH_WORDS);
+    if (event.kind === "stored") this.#store.mark(worker, held, hashes, numBlocks, event.parent);
+    else this.#numVainRemovals += this.#store.unmark(worker, held, hashes, 0, numBlocks);
+  }
+
+  /**
+   * Notes that a worker will have the leading `numBlocks` of a prompt: because a request is placed there (`predicted`), or because
+   * KV is on its way (`in-transfer`). Ends with {@link settle} or {@link expire}, not with the worker's events. Several predictions may
+   * have one tag. Unknown workers are ignored.
+   */
+  predict(
+    id: WorkerId,
+    hashes: Int32Array,
+    numBlocks: number,
+    kind: "predicted" | "in-transfer",
+    tag: string,
+    nowMs: number,
+  ): void {
+    const worker = this.#workers.get(id);
+    const count = Math.min(numBlocks, Math.floor(hashes.length / HASH_WORDS));
+    if (worker === undefined || count <= 0) return;
+    if (!this.#makeRoomToPredict(Predictions.bytesFor(count))) {
+      this.#numDroppedPredictions++;
+      return;
+    }
+    const held = kind === "predicted" ? HELD.predicted : HELD.inTransfer;
+    // A copy: whose array it is may use it for something else before this prediction is settled.
+    const own = hashes.slice(0, count * HASH_WORDS);
+    this.#predictions.add({ tag, worker: worker.number, held, hashes: own, atMs: nowMs });
+    this.#store.mark(worker.number, held, own, count, null);
+    this.#store.tidy();
+  }
+
+  #makeRoomToPredict(bytes: number): boolean {
+    const { budget } = this.#store;
+    const share = Math.floor(budget.maxBytes / PREDICTION_SHARE);
+    if (bytes > share) return false;
+    while (this.#predictions.size >= MAX_PREDICTIONS || this.#predictions.bytes + bytes > share) {
+      this.#forget(this.#predictions.oldest()!);
+      this.#numDroppedPredictions++;
+    }
+    return budget.has(bytes) || this.#store.makeRoom(bytes);
+  }
+
+  /** Forgets what was predicted under a tag; what events have confirmed stays. */
+  settle(tag: string): void {
+    for (const prediction of [...this.#predictions.ofTag(tag)]) this.#forget(prediction);
+    this.#store.tidy();
+  }
+
+  /** Forgets predictions that are {@link PREDICTION_TTL_MS} old. */
+  expire(nowMs: number): void {
+    for (;;) {
+      const oldest = this.#predictions.oldest();
+      if (oldest === undefined || nowMs - oldest.atMs < PREDICTION_TTL_MS) break;
+      this.#forget(oldest);
+      this.#numExpiredPredictions++;
+    }
+    this.#store.tidy();
+  }
+
+  #forget(prediction: Prediction): void {
+    this.#predictions.remove(prediction);
+    const { worker, held, hashes } = prediction;
+    const kept = this.#predictions.numStillPredicted(prediction);
+    this.#store.unmark(worker, held, hashes, kept, hashes.length / HASH_WORDS);
+  }
+
+  /** Fills `out` with what every worker has of the leading `numBlocks`. What is found counts as used. */
+  lookup(hashes: Int32Array, numBlocks: number, out: Overlaps): void {
+    out.reset(this.#numNumbers);
+    const { pages, table } = this.#store;
+    const count = Math.min(numBlocks, Math.floor(hashes.length / HASH_WORDS));
+    let numPages = 0;
+    for (let i = 0; i < count; ) {
+      const ref = table.find(hashes, i * HASH_WORDS);
+      if (ref === NONE) break;
+      const run = this.#runFrom(ref, hashes, i, count);
+      if (numPages === this.#path.length) this.#growPath();
+      this.#path[numPages++] = pageOf(ref);
+      if (!this.#overlap(ref, i, run, out)) break;
+      i += run;
+    }
+    // The beginning last: it is never less recently used than what goes on from it.
+    while (numPages > 0) pages.touch(this.#path[--numPages]!);
+  }
+
+  /** How many blocks from `ref` on in its page are the prompt's blocks from the i-th on, all 128 bits of each compared. */
+  #runFrom(ref: number, hashes: Int32Array, i: number, count: number): number {
+    const { pages } = this.#store;
+    const page = pageOf(ref);
+    const slot = slotOf(ref);
+    const chunk = pages.chunkOf(page);
+    const base = pages.baseOf(page);
+    const limit = leadingRun(chunk[base + PAGE.live]!, slot, count - i);
+    let run = 1;
+    let at = (i + 1) * HASH_WORDS;
+    let mine = base + PAGE.hashes + (slot + 1) * HASH_WORDS;
+    while (
+      run < limit &&
+      chunk[mine] === hashes[at] &&
+      chunk[mine + 1] === hashes[at + 1] &&
+      chunk[mine + 2] === hashes[at + 2] &&
+      chunk[mine + 3] === hashes[at + 3]
+    ) {
+      run++;
+      at += HASH_WORDS;
+      mine += HASH_WORDS;
+    }
+    return run;
+  }
+
+  /** Adds `run` blocks to what each worker has that had all `i` before; false when nobody has all of them. */
+  #overlap(ref: number, i: number, run: number, out: Overlaps): boolean {
+    const { holders } = this.#store;
+    holders.open(pageOf(ref));
+    const slot = slotOf(ref);
+    const { words, base, count } = holders;
+    const { device, host, disk, confirmedDevice } = out;
+    const end = base + count * HOLDER_WORDS;
+    let goesOn = false;
+    for (let at = base; at < end; at += HOLDER_WORDS) {
+      const worker = words[at]!;
+      if (disk[worker] !== i) continue;
+      const confirmed = words[at + HELD.device]!;
+      const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const nearby = near | words[at + HELD.host]!;
+      const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
+      if (anywhere === 0) continue;
+      if (i === 0) out.workers[out.numWorkers++] = worker;
+      if (confirmedDevice[worker] === i) confirmedDevice[worker] = i + leadingRun(confirmed, slot, run);
+      if (device[worker] === i) device[worker] = i + leadingRun(near, slot, run);
+      if (host[worker] === i) host[worker] = i + leadingRun(nearby, slot, run);
+      disk[worker] = i + anywhere;
+      if (anywhere === run) goesOn = true;
+    }
+    return goesOn;
+  }
+
+  #growPath(): void {
+    const longer = new Int32Array(this.#path.length * 2);
+    longer.set(this.#path);
+    this.#path = longer;
+  }
+
+  stats(): PrefixIndexStats {
+    const { budget, table, numEntries } = this.#store;
+    return {
+      numBlocks: table.size,
+      numEntries,
+      bytes: budget.usedBytes,
+      peakBytes: budget.peakBytes,
+      numPredictions: this.#predictions.size,
+      numUnknownWorkerBatches: this.#numUnknownWorkerBatches,
+      numGaps: this.#numGaps,
+      numRepeatedBatches: this.#numRepeatedBatches,
+      numVainRemovals: this.#numVainRemovals,
+      numEvictedBlocks: this.#store.numEvictedBlocks,
+      numEvictedEntries: this.#store.numEvictedEntries,
+      numRefusedBlocks: this.#store.numRefused,
+      numExpiredPredictions: this.#numExpiredPredictions,
+      numDroppedPredictions: this.#numDroppedPredictions,
+    };
+  }
+
+  /** Throws unless everything that is kept in two places agrees. Linear in the size of the index. */
+  checkInvariants(): void {
+    this.#store.checkInvariants();
+    this.#predictions.checkInvariants();
+    assert(this.#workers.size + this.#freeNumbers.length === this.#numNumbers, "a dense number is lost");
+  }
+}

@@ -1,0 +1,63 @@
+import type { WorkerId } from "../../request.ts";
+import { RobustRatio } from "./robust-ratio.ts";
+
+/** Before anything was seen: 100 Gb/s. */
+const DEFAULT_MS_PER_BYTE = 1 / 12.5e6;
+/** Smaller transfers measure latency rather than bandwidth. */
+const MIN_BYTES = 65_536;
+/** Weight of one transfer. */
+const WEIGHT = 0.2;
+/** Pairs of workers that are remembered; the one unused for longest is forgotten. */
+const MAX_PAIRS = 4096;
+
+/**
+ * What moving KV costs between two workers, learned from transfers, waiting for the link included: the fleet's milliseconds per byte, times
+ * what the pair was seen to differ by, or before it was seen the slower of its ends.
+ */
+export class LinkPrices {
+  readonly #pairs = new Map<string, RobustRatio>();
+  readonly #ends = new Map<WorkerId, RobustRatio>();
+  #fleetLog = Math.log(DEFAULT_MS_PER_BYTE);
+  #hasSeen = false;
+
+  ms(from: WorkerId, to: WorkerId, bytes: number, nowMs: number): number {
+    const pair = this.#pairs.get(`${from} ${to}`);
+    const factor =
+      pair?.at(nowMs) ?? Math.max(this.#ends.get(from)?.at(nowMs) ?? 1, this.#ends.get(to)?.at(nowMs) ?? 1);
+    return bytes * Math.exp(this.#fleetLog) * factor;
+  }
+
+  observe(from: WorkerId, to: WorkerId, bytes: number, ms: number, nowMs: number): void {
+    if (!(bytes >= MIN_BYTES) || !(ms > 0) || ms === Number.POSITIVE_INFINITY) return;
+    const log = Math.log(ms / bytes);
+    if (!this.#hasSeen) this.#fleetLog = log;
+    this.#hasSeen = true;
+    const ratio = Math.exp(log - this.#fleetLog);
+    this.#fleetLog += (WEIGHT / 2) * Math.max(-1, Math.min(1, log - this.#fleetLog));
+    for (const end of [from, to]) ratioOf(this.#ends, end).observe(ratio, nowMs);
+    const key = `${from} ${to}`;
+    const pair = ratioOf(this.#pairs, key);
+    pair.observe(ratio, nowMs);
+    this.#pairs.delete(key);
+    this.#pairs.set(key, pair);
+    if (this.#pairs.size <= MAX_PAIRS) return;
+    for (const oldest of this.#pairs.keys()) {
+      this.#pairs.delete(oldest);
+      break;
+    }
+  }
+
+  /** Pairs with a worker that has gone are forgotten as they age. */
+  forget(worker: WorkerId): void {
+    this.#ends.delete(worker);
+  }
+}
+
+function ratioOf(ratios: Map<string, RobustRatio>, key: string): RobustRatio {
+  let ratio = ratios.get(key);
+  if (ratio === undefined) {
+    ratio = new RobustRatio(WEIGHT);
+    ratios.set(key, ratio);
+  }
+  return ratio;
+}

@@ -1,0 +1,198 @@
+import type {
+  FleetEvent,
+  PlacementCandidate,
+  PlacementDecision,
+  PlacementPolicy,
+  PlacementQuery,
+  WorkerView,
+} from "../placement.ts";
+import { FleetBooks } from "./fleet-books.ts";
+import { FleetCaches } from "./fleet-caches.ts";
+import { LinkPrices } from "./link-prices.ts";
+import { type PricedPair, Pricer, type PriceWeights, placedTokens, TERMS } from "./pricer.ts";
+import { Traffic } from "./traffic.ts";
+import type { WorkerBook } from "./worker-book.ts";
+
+/** Workers that are priced for having some of the prompt, the best of them … */
+export const MAX_WARM = 4;
+/** … and for being the least loaded of their kind. */
+export const MAX_FREE = 3;
+/** Priced options that a decision names. */
+export const MAX_CANDIDATES = 8;
+
+export interface PricedOptions {
+  readonly weights: PriceWeights;
+  /** Whether workers can fetch the beginning of a prompt from each other. */
+  readonly canFetch: boolean;
+  /** Prompts with fewer tokens are never handed over. */
+  readonly localPrefillBelowTokens: number;
+  /** Memory of the index of caches. */
+  readonly indexBytes: number;
+}
+
+export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
+  weights: { decode: 1, disturbance: 1, later: 1, late: 10 },
+  canFetch: false,
+  localPrefillBelowTokens: 0,
+  indexBytes: 256 * 1024 * 1024,
+};
+
+/**
+ * The cheapest of the options that can win, all priced in seconds: until the first token (queue, room, moving cached blocks, what is
+ * left to prefill), from there until decoding begins (the part of the handoff that is not hidden), and what the request's decoding,
+ * those that decode already and those that come later pay for it. Waiting for a warm worker, computing again and fetching are options
+ * like others; hot prefixes spread when waiting becomes dearer than computing them once more.
+ *
+ * What a decision costs does not grow with the fleet but for the look-up: a few of the warmest and of the least loaded are priced.
+ */
+export class PricedPlacement implements PlacementPolicy {
+  readonly name = "priced";
+  readonly #canFetch: boolean;
+  readonly #localPrefillBelowTokens: number;
+  readonly #books = new FleetBooks();
+  readonly #links = new LinkPrices();
+  readonly #traffic = new Traffic();
+  readonly #caches: FleetCaches;
+  readonly #pricer: Pricer;
+
+  constructor(options: Partial<PricedOptions> = {}) {
+    const all = { ...DEFAULT_PRICED_OPTIONS, ...options };
+    const { weights, indexBytes } = all;
+    this.#canFetch = all.canFetch;
+    this.#localPrefillBelowTokens = all.localPrefillBelowTokens;
+    this.#caches = new FleetCaches({ maxBytes: indexBytes });
+    const parts = { books: this.#books, caches: this.#caches, links: this.#links, traffic: this.#traffic };
+    this.#pricer = new Pricer(parts, weights);
+  }
+
+  place(query: PlacementQuery, views: readonly WorkerView[]): PlacementDecision | null {
+    this.#books.follow(views, query.nowMs, ({ id, kvTokensTotal }) => this.#caches.add(id, kvTokensTotal));
+    if (this.#books.numDecoders === 0) return null;
+    this.#caches.look(query);
+    const pairs = this.#pairs(query);
+    this.#book(query, pairs[0]!);
+    const candidates = pairs.slice(0, MAX_CANDIDATES).map(toCandidate);
+    const { prefillWorker, decodeWorker, fetch } = candidates[0]!;
+    const decision = { prefillWorker, decodeWorker, reason: "cheapest", candidates } as const;
+    return fetch === null ? decision : { ...decision, fetch };
+  }
+
+  /** Every pair that can win, cheapest first. */
+  #pairs(query: PlacementQuery): PricedPair[] {
+    const books = this.#books;
+    const warm = this.#warmest(query);
+    const decoders = new Set([...books.emptyDecoders(MAX_FREE), ...books.freeDecoders(MAX_FREE)]);
+    const prefillers = new Set(books.freePrefillers(MAX_FREE));
+    for (const book of warm) (book.view!.role === "prefill" ? prefillers : decoders).add(book);
+    if (query.numPromptTokens < this.#localPrefillBelowTokens) prefillers.clear();
+    const decodes = [...decoders].map((book) => this.#pricer.decode(query, book));
+    const pairs: PricedPair[] = [];
+    for (const book of prefillers)
+      for (const prefill of this.#prefills(query, book, warm))
+        for (const decode of decodes) pairs.push(this.#pricer.pair(query, prefill, decode));
+    for (const decode of decodes)
+      for (const prefill of this.#prefills(query, decode.book, warm))
+        pairs.push(this.#pricer.pair(query, prefill, decode));
+    return pairs.sort((a, b) => a.cost - b.cost);
+  }
+
+  #prefills(query: PlacementQuery, book: WorkerBook, warm: readonly WorkerBook[]) {
+    const options = [this.#pricer.prefill(query, book, null)];
+    if (!this.#canFetch) return options;
+    const own = this.#caches.cachedTokens(book.cacheNumber);
+    for (const holder of warm) {
+      if (holder === book || this.#caches.confirmedTokens(holder.cacheNumber) <= own) continue;
+      options.push(this.#pricer.prefill(query, book, holder));
+    }
+    return options;
+  }
+
+  /** Workers that have some of the prompt, those first that would have computed the rest first. */
+  #warmest({ numPromptTokens, nowMs }: PlacementQuery): WorkerBook[] {
+    const { workers, numWorkers } = this.#caches.overlaps;
+    const best: Array<{ book: WorkerBook; score: number }> = [];
+    for (let i = 0; i < numWorkers; i++) {
+      const book = this.#books.byCacheNumber(workers[i]!);
+      if (book === null) continue;
+      const missing = numPromptTokens - this.#caches.cachedTokens(book.cacheNumber);
+      const score = Math.max(nowMs, book.freeMs) + missing * book.tokenMs;
+      if (best.length === MAX_WARM && score >= best[MAX_WARM - 1]!.score) continue;
+      let at = best.length;
+      while (at > 0 && best[at - 1]!.score > score) at--;
+      best.splice(at, 0, { book, score });
+      if (best.length > MAX_WARM) best.pop();
+    }
+    return best.map(({ book }) => book);
+  }
+
+  #book(query: PlacementQuery, { prefill, decode }: PricedPair): void {
+    const { requestId, nowMs, priority } = query;
+    const placed = {
+      prefillWorker: prefill.book,
+      decodeWorker: decode.book,
+      prefill: { baseMs: prefill.baseMs, priority },
+      prefilledAtMs: null,
+    };
+    this.#books.place(requestId, placed, nowMs);
+    this.#caches.placed(query, prefill.book.id, decode.book.id);
+    this.#traffic.arrived(prefill.prefillMs, nowMs);
+  }
+
+  observe(event: FleetEvent, nowMs: number): void {
+    switch (event.kind) {
+      case "ready": {
+        const { worker } = event;
+        this.#books.add(worker, this.#caches.add(worker.id, worker.kvTokensTotal));
+        return;
+      }
+      case "gone":
+        this.#books.remove(event.worker);
+        this.#caches.remove(event.worker);
+        this.#links.forget(event.worker);
+        return;
+      case "kv":
+        this.#caches.apply(event.worker, event.batch);
+        return;
+      case "steps":
+        this.#books.observeSteps(event.worker, event.steps, nowMs);
+        return;
+      case "transfer":
+        this.#links.observe(event.from, event.to, event.bytes, event.ms, nowMs);
+        return;
+      case "prefilled":
+        this.#books.prefilled(event.requestId, nowMs);
+        this.#caches.prefilled(event.requestId);
+        return;
+      case "over":
+        this.#over(event.requestId, nowMs);
+    }
+  }
+
+  #over(requestId: string, nowMs: number): void {
+    const placed = this.#books.over(requestId, nowMs);
+    this.#caches.over(requestId);
+    if (placed === null || placed.prefilledAtMs === null) return;
+    const { view, facts, prices } = placed.decodeWorker;
+    if (view === null) return;
+    // Nobody says how long an output was; it took so many steps of about this length.
+    const numRunning = Math.min(view.numDecodes + 1, facts.maxRunning);
+    const stepMs = prices.decodeFactor(nowMs) * prices.baseMs(0, 0, numRunning, placedTokens(view));
+    if (stepMs > 0) this.#traffic.ended((nowMs - placed.prefilledAtMs) / stepMs);
+  }
+
+  /** Throws unless the books agree with themselves. */
+  checkInvariants(): void {
+    this.#books.checkInvariants();
+    this.#caches.checkInvariants();
+  }
+}
+
+function toCandidate({ prefill, decode, terms, cost }: PricedPair): PlacementCandidate {
+  return {
+    prefillWorker: prefill.book.id,
+    decodeWorker: decode.book.id,
+    fetch: prefill.fetch,
+    terms: Object.fromEntries(TERMS.map((name, i) => [name, terms[i]!])),
+    cost,
+  };
+}

@@ -1,0 +1,246 @@
+import { handoffBytes } from "../../perf/handoff-bytes.ts";
+import type { PlacementQuery, PrefixFetch, WorkerView } from "../placement.ts";
+import type { FleetBooks } from "./fleet-books.ts";
+import type { FleetCaches } from "./fleet-caches.ts";
+import type { LinkPrices } from "./link-prices.ts";
+import type { Traffic } from "./traffic.ts";
+import type { WorkerBook } from "./worker-book.ts";
+
+/** What the seconds of each kind weigh against those until the first token. */
+export interface PriceWeights {
+  /** Of the request's own decoding. */
+  readonly decode: number;
+  /** By which requests that decode already are held up. */
+  readonly disturbance: number;
+  /** By which requests that come later are held up. */
+  readonly later: number;
+  /** Beyond the deadline of the first token. */
+  readonly late: number;
+}
+
+/** From memory of the machine, and from its disk, into the accelerator: half of PCIe 5.0 x16, and a fast NVMe drive. */
+const HOST_BYTES_PER_MS = 32e6;
+const DISK_BYTES_PER_MS = 5e6;
+
+/** Messages of a handoff, and the rest of the decode worker's step after which it takes part. */
+const HANDOFF_MS = 5;
+
+/** Terms of a price, in this order. */
+export const TERMS = [
+  "queue",
+  "room",
+  "move",
+  "prefill",
+  "handoff",
+  "decode",
+  "disturbance",
+  "later",
+  "late",
+] as const;
+
+/** One way to prefill a prompt, in milliseconds. */
+export interface PrefillOption {
+  readonly book: WorkerBook;
+  readonly fetch: PrefixFetch | null;
+  readonly queueMs: number;
+  /** Until cached blocks are where they are needed. */
+  readonly moveMs: number;
+  /** Of prefill, before the worker's factor and with it. */
+  readonly baseMs: number;
+  readonly prefillMs: number;
+  readonly numSteps: number;
+  /** What is pushed after the last step is not hidden behind another one. */
+  readonly lastStepTokens: number;
+  readonly laterMs: number;
+}
+
+/** One worker to decode on, in milliseconds. */
+export interface DecodeOption {
+  readonly book: WorkerBook;
+  /** Tokens of the prompt that need not be handed over. */
+  readonly cachedTokens: number;
+  readonly roomMs: number;
+  readonly decodeMs: number;
+  /** Requests that decode there in each step, and what a step takes without the new one. */
+  readonly numRunning: number;
+  readonly stepMs: number;
+  readonly disturbanceMs: number;
+}
+
+export interface PricedPair {
+  readonly prefill: PrefillOption;
+  readonly decode: DecodeOption;
+  /** Seconds, in the order of {@link TERMS}. */
+  readonly terms: Float64Array;
+  readonly cost: number;
+}
+
+/** Prices the halves of a placement and their pairs. Formulas are in docs/routing.md. */
+export class Pricer {
+  readonly #parts: { books: FleetBooks; caches: FleetCaches; links: LinkPrices; traffic: Traffic };
+  readonly #weights: PriceWeights;
+
+  constructor(
+    parts: { books: FleetBooks; caches: FleetCaches; links: LinkPrices; traffic: Traffic },
+    weights: PriceWeights,
+  ) {
+    this.#parts = parts;
+    this.#weights = weights;
+  }
+
+  /** Prefill with what the worker has cached, and with what it fetches from another one if `holder` is given. */
+  prefill(query: PlacementQuery, book: WorkerBook, holder: WorkerBook | null): PrefillOption {
+    const { nowMs, numPromptTokens } = query;
+    const { caches, links } = this.#parts;
+    const { facts, prices, cacheNumber } = book;
+    const { running, contextTokens } = decodesOn(book);
+    const ownTokens = caches.cachedTokens(cacheNumber);
+    let fetch: PrefixFetch | null = null;
+    let moveMs = this.#onboardMs(book);
+    if (holder !== null) {
+      fetch = { from: holder.id, numTokens: caches.confirmedTokens(holder.cacheNumber) };
+      moveMs += links.ms(holder.id, book.id, (fetch.numTokens - ownTokens) * facts.kvBytesPerToken, nowMs);
+    }
+    // The last token is always computed: it draws the first of the output.
+    const tokens = Math.max(1, numPromptTokens - (fetch?.numTokens ?? ownTokens));
+    const start = numPromptTokens - tokens;
+    const budget = Math.max(1, facts.tokenBudget - running);
+    const numFull = Math.floor(tokens / budget);
+    const rest = tokens - numFull * budget;
+    let baseMs = 0;
+    // A step takes longer by the context before it, in proportion, so that the one in the middle is the mean.
+    if (numFull > 0)
+      baseMs += numFull * prices.baseMs(start + ((numFull - 1) * budget) / 2, budget, running, contextTokens);
+    if (rest > 0) baseMs += prices.baseMs(start + numFull * budget, rest, running, contextTokens);
+    const prefillMs = baseMs * prices.prefillFactor(nowMs);
+    const queueMs = book.queueMs(query.priority, nowMs);
+    return {
+      book,
+      fetch,
+      queueMs,
+      moveMs,
+      baseMs,
+      prefillMs,
+      numSteps: numFull + (rest > 0 ? 1 : 0),
+      lastStepTokens: rest > 0 ? rest : budget,
+      laterMs: this.#laterMs(book, prefillMs, queueMs, nowMs),
+    };
+  }
+
+  /** From the worker's own lower tiers. */
+  #onboardMs({ cacheNumber, facts }: WorkerBook): number {
+    const { caches } = this.#parts;
+    const { host, disk } = caches.lowerTokens(cacheNumber);
+    return facts.kvBytesPerToken * (host / HOST_BYTES_PER_MS + disk / DISK_BYTES_PER_MS);
+  }
+
+  /**
+   * By how much requests that come later are held up, all together: those that come to this worker before it is free again wait as
+   * much longer as this prompt takes, half of that if they come while it is computed. With load ρ that is after its backlog / (1 − ρ)
+   * (busy period of an M/G/1 queue; Kleinrock, Queueing Systems, volume 1, section 5.8).
+   */
+  #laterMs(book: WorkerBook, prefillMs: number, queueMs: number, nowMs: number): number {
+    const { books, traffic } = this.#parts;
+    const numWorkers = book.view!.role === "prefill" ? books.numPrefillers : books.numDecoders;
+    const load = traffic.load(numWorkers, nowMs);
+    const arrivalsPerMs = traffic.arrivalsPerMs(nowMs) / Math.max(1, numWorkers);
+    return (prefillMs * arrivalsPerMs * (queueMs + prefillMs / 2)) / (1 - load);
+  }
+
+  decode(query: PlacementQuery, book: WorkerBook): DecodeOption {
+    const { nowMs, numPromptTokens } = query;
+    const { view, facts, prices, cacheNumber } = book;
+    const { caches, traffic } = this.#parts;
+    const factor = prices.decodeFactor(nowMs);
+    const outputTokens = traffic.outputTokens(query.maxOutputTokens);
+    // A full batch takes a new request in when another one leaves.
+    const numRunning = Math.min(view!.numDecodes, facts.maxRunning - 1);
+    const contextTokens = placedTokens(view!);
+    const stepMs = factor * prices.baseMs(0, 0, numRunning, contextTokens);
+    const meanTokens = numPromptTokens + outputTokens / 2;
+    const fullerMs = factor * prices.baseMs(0, 0, numRunning + 1, contextTokens + meanTokens);
+    const decodeMs = outputTokens * fullerMs;
+    return {
+      book,
+      cachedTokens: caches.deviceTokens(cacheNumber),
+      roomMs: roomMs(book, numPromptTokens + outputTokens, decodeMs),
+      decodeMs,
+      numRunning,
+      stepMs,
+      disturbanceMs: numRunning * outputTokens * Math.max(0, fullerMs - stepMs),
+    };
+  }
+
+  pair(query: PlacementQuery, prefill: PrefillOption, decode: DecodeOption): PricedPair {
+    const weights = this.#weights;
+    const { nowMs, firstTokenDeadlineMs } = query;
+    const isLocal = prefill.book === decode.book;
+    const { queueMs, prefillMs, numSteps } = prefill;
+    // A prompt waits for the worker, for room and for blocks to be moved at the same time.
+    const waitMs = Math.max(queueMs, decode.roomMs);
+    const moveMs = Math.max(0, prefill.moveMs - waitMs);
+    // Decodes wait for steps with a prompt in them, less what these steps would have taken without it.
+    const stallMs = isLocal ? decode.numRunning * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
+    const firstTokenMs = nowMs + waitMs + moveMs + prefillMs;
+    const terms = Float64Array.of(
+      queueMs,
+      waitMs - queueMs,
+      moveMs,
+      prefillMs,
+      isLocal ? 0 : this.#handoffMs(query, prefill, decode),
+      weights.decode * decode.decodeMs,
+      weights.disturbance * (decode.disturbanceMs + stallMs),
+      weights.later * prefill.laterMs,
+      firstTokenDeadlineMs === null ? 0 : weights.late * Math.max(0, firstTokenMs - firstTokenDeadlineMs),
+    );
+    let cost = 0;
+    for (let i = 0; i < terms.length; i++) {
+      terms[i]! /= 1000;
+      cost += terms[i]!;
+    }
+    return { prefill, decode, terms, cost };
+  }
+
+  /** From the first token until the decode worker has everything. Chunks move while the next ones are computed. */
+  #handoffMs(
+    { numPromptTokens, nowMs }: PlacementQuery,
+    prefill: PrefillOption,
+    decode: DecodeOption,
+  ): number {
+    const { facts, id } = prefill.book;
+    const bytesFrom = (start: number): number =>
+      facts.perf === null
+        ? (numPromptTokens - start) * facts.kvBytesPerToken
+        : handoffBytes(facts.perf, start, numPromptTokens, numPromptTokens);
+    const msFrom = (start: number): number =>
+      this.#parts.links.ms(id, decode.book.id, bytesFrom(start), nowMs);
+    const allMs = msFrom(Math.min(decode.cachedTokens, numPromptTokens - 1));
+    const lastMs = msFrom(numPromptTokens - prefill.lastStepTokens);
+    return HANDOFF_MS + Math.max(Math.min(allMs, lastMs), allMs - prefill.prefillMs);
+  }
+}
+
+/** KV tokens of the requests placed on a worker for decoding. */
+export function placedTokens(view: WorkerView): number {
+  return Math.max(0, view.kvTokensTotal - view.freeKvTokens);
+}
+
+/** What decodes beside a prompt on a worker. */
+function decodesOn({ view, facts }: WorkerBook): { running: number; contextTokens: number } {
+  if (view!.role === "prefill") return { running: 0, contextTokens: 0 };
+  return { running: Math.min(view!.numDecodes, facts.maxRunning), contextTokens: placedTokens(view!) };
+}
+
+/**
+ * How long a request of so many tokens waits for KV and for a place in a worker's steps, when each of its requests takes about `decodeMs`
+ * and they end one after the other at even intervals.
+ */
+function roomMs({ view, facts }: WorkerBook, tokens: number, decodeMs: number): number {
+  const { numDecodes, kvTokensTotal } = view!;
+  const used = placedTokens(view!);
+  const missing = used + tokens - kvTokensTotal;
+  const numEnds = missing > 0 && used > 0 ? Math.ceil((missing * numDecodes) / used) : 0;
+  const kvMs = numDecodes === 0 ? 0 : (decodeMs * Math.min(numDecodes, numEnds)) / numDecodes;
+  const placesMs = (decodeMs * Math.max(0, numDecodes + 1 - facts.maxRunning)) / facts.maxRunning;
+  return Math.max(kvMs, placesMs);
+}

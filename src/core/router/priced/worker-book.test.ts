@@ -1,0 +1,61 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { workerFacts } from "../../../../test/support/placement.ts";
+import { LearnedSteps } from "./learned-steps.ts";
+import { StepPrices } from "./step-prices.ts";
+import { type BookedPrefill, WorkerBook } from "./worker-book.ts";
+
+function bookOf(): WorkerBook {
+  return new WorkerBook(0, 0, workerFacts({ id: "w" }), new StepPrices(null, new LearnedSteps()));
+}
+
+describe("WorkerBook", () => {
+  it("queues what is ahead by priority, less the time that it has been worked on", () => {
+    const book = bookOf();
+    expect(book.queueMs(0, 0)).toBe(0);
+    const first = { baseMs: 100, priority: 0 };
+    book.addPrefill(first, 1000);
+    book.addPrefill({ baseMs: 50, priority: 5 }, 1000);
+    expect(book.queueMs(5, 1000)).toBe(150);
+    expect(book.queueMs(0, 1000)).toBe(100);
+    expect(book.queueMs(5, 1040)).toBe(110);
+    expect(book.freeAtMs(1040)).toBe(1150);
+    book.removePrefill(first, 1080);
+    expect(book.queueMs(5, 1080)).toBe(50);
+    expect(book.freeAtMs(1080)).toBe(1130);
+  });
+
+  it("expects what is overdue to take longer the longer it is overdue", () => {
+    const book = bookOf();
+    book.addPrefill({ baseMs: 100, priority: 0 }, 0);
+    expect(book.queueMs(0, 95)).toBe(10);
+    expect(book.queueMs(0, 1100)).toBe(500);
+  });
+
+  it("keeps its sums whatever comes and goes", () => {
+    const change = fc.record({
+      add: fc.boolean(),
+      at: fc.nat(),
+      baseMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
+      priority: fc.integer({ min: -2, max: 2 }),
+    });
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 60 }), (changes) => {
+        const book = bookOf();
+        const present: BookedPrefill[] = [];
+        for (const [i, { add, at, baseMs, priority }] of changes.entries()) {
+          if (add || present.length === 0) {
+            const prefill = { baseMs, priority };
+            present.push(prefill);
+            book.addPrefill(prefill, i);
+          } else book.removePrefill(present.splice(at % present.length, 1)[0]!, i);
+          book.checkInvariants();
+          expect(book.numPrefills).toBe(present.length);
+          if (present.length === 0) expect(book.queueMs(0, i)).toBe(0);
+          // Whoever is more urgent never waits longer.
+          expect(book.queueMs(-2, i)).toBeLessThanOrEqual(book.queueMs(2, i));
+        }
+      }),
+    );
+  });
+});
