@@ -197,6 +197,9 @@ export function loadServeConfig(
     const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
     layered.model.path = resolve(folder, layered.model.path);
   }
+  const fileFolder = dirname(resolve(io.cwd, fileName ?? ""));
+  for (const prefix of layered.gateway?.publicPrefixes ?? [])
+    if (prefix.file !== undefined) prefix.file = resolve(fileFolder, prefix.file);
   if (layered.tiers?.diskPath !== undefined) {
     const isFromFile = file !== null && !given.has("tiers.diskPath");
     const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;

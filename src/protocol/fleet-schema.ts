@@ -26,6 +26,10 @@ const MAX_WORKER_ENTRIES = 256;
 /** Most API keys. */
 const MAX_API_KEYS = 1024;
 
+/** Most system messages that all tenants share, and the longest one, in UTF-16 units. */
+const MAX_PUBLIC_PREFIXES = 64;
+export const MAX_PUBLIC_PREFIX_LENGTH = 256 * 1024;
+
 /** Most threads of one engine. */
 const MAX_THREADS = 256;
 
@@ -166,12 +170,35 @@ const apiKeySchema = z
     context.addIssue({ code: "custom", message: "needs exactly one of sha256 and env" });
   });
 
+const tenantSchema = z.strictObject({
+  /** As in `keys`. */
+  name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "is not 1 to 64 of A-Z a-z 0-9 . _ -"),
+  /** The most of each worker's prefix cache that the tenant's blocks may take while no request uses them. */
+  cacheShare: z.number().min(0).max(1).default(1),
+});
+
+const publicPrefixSchema = z
+  .strictObject({
+    /** A system message. */
+    text: z.string().min(1).max(MAX_PUBLIC_PREFIX_LENGTH).optional(),
+    /** A file that holds it, in UTF-8; relative to the folder of the fleet file. */
+    file: modelPathSchema.optional(),
+  })
+  .superRefine((prefix, context) => {
+    if ((prefix.text === undefined) !== (prefix.file === undefined)) return;
+    context.addIssue({ code: "custom", message: "needs exactly one of text and file" });
+  });
+
 const gatewaySchema = z.strictObject({
   /** Address to listen on. Anything but loopback needs `keys`. */
   host: z.string().min(1).max(253).default("127.0.0.1"),
   /** 0 picks a free port. */
   port: z.int().min(0).max(65_535).default(8080),
   keys: z.array(apiKeySchema).max(MAX_API_KEYS).default([]),
+  /** What tenants may have; those that are not named may have everything. */
+  tenants: z.array(tenantSchema).max(MAX_API_KEYS).default([]),
+  /** System messages whose KV all tenants share. */
+  publicPrefixes: z.array(publicPrefixSchema).max(MAX_PUBLIC_PREFIXES).default([]),
 });
 
 const timeoutsSchema = z.strictObject({

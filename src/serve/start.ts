@@ -14,6 +14,7 @@ import { LocalWorkers, newFleetSecret } from "./fleet/local-workers.ts";
 import { type FleetIdentity, RemoteWorker } from "./fleet/remote-worker.ts";
 import { WorkerFleet } from "./fleet/worker-fleet.ts";
 import { createGateway, type Gateway } from "./gateway/gateway.ts";
+import { readPublicPrefix } from "./gateway/public-prefix-file.ts";
 import { createRunDirectory, defaultRunDirectory } from "./run-directory.ts";
 import { DispatchRecord } from "./telemetry/dispatch-record.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
@@ -154,6 +155,8 @@ function openGateway(parts: {
     modelAliases: config.model.aliases,
     apiKeys: config.gateway.keys.map(({ tenant, sha256 }) => ({ name: tenant, sha256 })),
     cacheSecret: fleetKeys(secret).cacheSecret,
+    cacheShares: new Map(config.gateway.tenants.map(({ name, cacheShare }) => [name, cacheShare])),
+    publicPrefixes: config.gateway.publicPrefixes.map(readPublicPrefix),
     host: config.gateway.host,
     port: config.gateway.port,
     logger,

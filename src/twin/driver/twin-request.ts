@@ -1,7 +1,8 @@
 import { GREEDY, type Request, type WorkerId } from "../../core/request.ts";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { promptBlockHashes, uniqueBlockHashes } from "../workload/block-identity.ts";
-import type { WorkloadRequest } from "../workload/workload.ts";
+import { DEFAULT_TENANT } from "../workload/plain-request.ts";
+import type { PromptBlocks, WorkloadRequest } from "../workload/workload.ts";
 
 /** The token that ends an output, and the one that stands for any other. */
 export const END_TOKEN = 1;
@@ -109,11 +110,12 @@ export class RequestMaker {
   }
 
   /** Identities of the prompt's blocks, and of the output's: nobody else has these. */
-  #hashes({ blocks, inputTokens, outputTokens }: WorkloadRequest, number: number): Int32Array {
+  #hashes({ blocks, tenant, inputTokens, outputTokens }: WorkloadRequest, number: number): Int32Array {
     if (!this.#hashesPrompts) return NO_TOKENS;
     const numBlocks = Math.floor((inputTokens + outputTokens) / this.#blockTokens);
     const hashes = this.#takeRoom(numBlocks * HASH_WORDS);
-    const numNamed = blocks === null ? 0 : promptBlockHashes(blocks, inputTokens, this.#blockTokens, hashes);
+    const named = blocks === null || tenant === DEFAULT_TENANT ? blocks : saltedBy(tenant, blocks);
+    const numNamed = named === null ? 0 : promptBlockHashes(named, inputTokens, this.#blockTokens, hashes);
     if (numNamed < numBlocks) uniqueBlockHashes(number, numNamed, numBlocks, hashes);
     return hashes;
   }
@@ -121,5 +123,10 @@ export class RequestMaker {
 
 /** Words of the array that requests get pieces of. */
 const ROOM_WORDS = 8192;
+
+/** The same blocks as nobody but the tenant has them: as in the server, tenants share no KV, whatever they send. */
+function saltedBy(tenant: string, blocks: PromptBlocks): PromptBlocks {
+  return { ...blocks, scope: `${tenant.length}:${tenant}${blocks.scope}` };
+}
 
 const NO_TOKENS = new Int32Array(0);
