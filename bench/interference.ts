@@ -17,7 +17,7 @@ const LONG_PROMPTS_PER_SECOND = 4.5;
 const SECONDS = 12;
 const ROUNDS = 2;
 
-const COMMON = ["--ctx", "2048", "--kv-tokens", "16384", "--prefix-cache-tokens", "0"];
+const COMMON = ["--ctx", "2048", "--kv-tokens", "16384", "--prefix-cache-tokens", "0", "--placement", "load"];
 const LAYOUTS: Readonly<Record<string, readonly string[]>> = {
   split: ["--prefill", "1", "--decode", "1"],
   mixed: ["--both", "2", "--policy", "prefill-first"],

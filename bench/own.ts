@@ -41,10 +41,9 @@ const say = (text: string): void => {
 
 /** Steps of the stub engine take timers and next to no CPU: what the twin makes of everything around an engine shows by itself. */
 const STUB = { engine: "stub", stubStepMs: "15", stubPrefillMsPerToken: "0.25", stubDecodeMs: "1" };
-const config = loadServeConfig(undefined, process.argv.includes("--stub") ? STUB : {}, {
-  env: {},
-  cwd: process.cwd(),
-});
+// Every prompt is handed over where there are two workers: prices learned by the server are not those of the replay.
+const flags = { ...(process.argv.includes("--stub") ? STUB : {}), placement: "load" };
+const config = loadServeConfig(undefined, flags, { env: {}, cwd: process.cwd() });
 const { signal } = new AbortController();
 const env = process.env;
 const run = await ProfileRun.open({ config, maxSeconds: 60, withHandoff: true, seed: 1, signal, env });
@@ -126,7 +125,6 @@ function compareLayout(
 ): Array<{ layout: string; metric: string; measured: number; predicted: number; errorPct: number }> {
   const requests: RecordedRequest[] = [];
   const outcomes = new Map<number, RequestOutcome>();
-  const gaps: Array<{ ms: number; count: number }> = [];
   for (const { runs, profile } of played) {
     const round = runs.get(layout)!;
     const fleet = { ...config, workers: workers.map(({ role }) => ({ role, count: 1 })) };
@@ -134,10 +132,8 @@ function compareLayout(
     say(`${layout}: busy ${JSON.stringify(Object.fromEntries(replay.busyShares))}`);
     for (const [index, outcome] of replay.outcomes) outcomes.set(requests.length + index, outcome);
     requests.push(...round);
-    gaps.push(...replay.gaps);
   }
-  const pooled = { outcomes, gaps, extrapolatedShare: 0, busyShares: new Map<string, number>() };
-  return compareRun(requests, pooled).map(({ name, measured, predicted }) => ({
+  return compareRun(requests, { outcomes }).map(({ name, measured, predicted }) => ({
     layout,
     metric: name,
     measured,

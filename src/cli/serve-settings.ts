@@ -97,6 +97,36 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     "KV kept per worker for prompts that begin alike (default: 4096)",
   ),
   atPath(
+    "--placement <name>",
+    "TWOFOLD_PLACEMENT",
+    ["placement", "policy"],
+    "who prefills and decodes: priced, load or another policy of docs/routing.md (default: priced)",
+  ),
+  atPath(
+    "--host-kv <size>",
+    "TWOFOLD_HOST_KV",
+    ["tiers", "hostBytes"],
+    "memory per worker for KV beyond the engine's, such as 2GiB (default: none)",
+  ),
+  atPath(
+    "--disk-kv <folder>",
+    "TWOFOLD_DISK_KV",
+    ["tiers", "diskPath"],
+    "folder for KV on disk, which survives restarts (default: none)",
+  ),
+  atPath(
+    "--disk-kv-size <size>",
+    "TWOFOLD_DISK_KV_SIZE",
+    ["tiers", "diskBytes"],
+    "disk per worker (default: 8GiB)",
+  ),
+  atPath(
+    "--kv-eviction <name>",
+    "TWOFOLD_KV_EVICTION",
+    ["tiers", "eviction"],
+    "what goes first when memory or disk is full: lru, lfu or cost (default: lru)",
+  ),
+  atPath(
     "--local-prefill-below <tokens>",
     "TWOFOLD_LOCAL_PREFILL_BELOW",
     ["placement", "localPrefillBelowTokens"],
@@ -166,6 +196,11 @@ export function loadServeConfig(
     const isFromFile = file !== null && !given.has("model.path");
     const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
     layered.model.path = resolve(folder, layered.model.path);
+  }
+  if (layered.tiers?.diskPath !== undefined) {
+    const isFromFile = file !== null && !given.has("tiers.diskPath");
+    const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
+    layered.tiers.diskPath = resolve(folder, layered.tiers.diskPath);
   }
   const origin = (path: ConfigPath): string =>
     path[0] === "workers" && countOrigins.length > 0 ? countOrigins.join(" and ") : originOf(path);

@@ -38,6 +38,7 @@ test("an empty file is one prefill and one decode worker with every default", ()
     maxWaiting: 256,
     allowPlaintext: false,
     prefixCacheTokens: 4096,
+    tiers: { diskBytes: "8GiB", eviction: "lru" },
     threads: 1,
     logLevel: "info",
     workers: [
@@ -46,7 +47,7 @@ test("an empty file is one prefill and one decode worker with every default", ()
     ],
     gateway: { host: "127.0.0.1", port: 8080, keys: [] },
     timeouts: { workerStartMs: 60_000, requestMs: 3_600_000, handoffWaitMs: 60_000, drainMs: 30_000 },
-    placement: { localPrefillBelowTokens: 16 },
+    placement: { policy: "priced", localPrefillBelowTokens: 16 },
     stub: { stepBaseMs: 0, prefillMsPerToken: 0, decodeMsPerSequence: 0 },
   });
 });

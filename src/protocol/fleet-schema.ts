@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { EVICTION_NAMES } from "../core/kv/tiers/eviction.ts";
 import { PLACEMENT_POLICY_NAMES } from "../core/router/policies/registry.ts";
 import { SCHEDULING_POLICY_NAMES } from "../core/scheduler/policies/registry.ts";
 import { AddressError, parseAddress } from "./address.ts";
+import { byteSizeSchema } from "./byte-size.ts";
 
 /** Most tokens of a context or a KV cache that a configuration may ask for. */
 const MAX_CONFIG_TOKENS = 16 * 1024 * 1024;
@@ -83,6 +85,21 @@ export const stubSchema = z.strictObject({
   stepBaseMs: z.number().min(0).max(MAX_STUB_MS).default(0),
   prefillMsPerToken: z.number().min(0).max(MAX_STUB_MS).default(0),
   decodeMsPerSequence: z.number().min(0).max(MAX_STUB_MS).default(0),
+});
+
+/** Disk that one worker takes unless told otherwise. */
+export const DEFAULT_DISK_KV = "8GiB";
+
+/** Stores of KV below the engine; each is used when it is named. */
+export const tiersSchema = z.strictObject({
+  /** Memory of each worker for KV that its engine no longer needs, such as `2GiB`. */
+  hostBytes: byteSizeSchema.optional(),
+  /** Folder for KV on disk, with one folder per worker in it; relative to the folder of the fleet file. */
+  diskPath: z.string().min(1).max(4096).optional(),
+  /** Bytes on disk per worker. */
+  diskBytes: byteSizeSchema.default(DEFAULT_DISK_KV),
+  /** Which prefixes go when a store is full. */
+  eviction: z.enum([...EVICTION_NAMES]).default("lru"),
 });
 
 /** Room for two of the default contexts. */
@@ -169,7 +186,9 @@ const timeoutsSchema = z.strictObject({
 });
 
 const placementSchema = z.strictObject({
-  /** Prompts with fewer tokens are prefilled on their decode worker. 0: every prompt is handed over. */
+  /** Who prefills and decodes a request. */
+  policy: placementPolicySchema.default("priced"),
+  /** Prompts with fewer tokens are always prefilled on their decode worker, by `priced` and `load`. */
   localPrefillBelowTokens: z.int().min(0).max(MAX_CONFIG_TOKENS).default(16),
 });
 
@@ -194,6 +213,7 @@ export const fleetFileSchema = z.strictObject({
   maxWaiting: maxWaitingSchema.default(256),
   /** Tokens of finished requests whose KV each worker keeps for requests that begin alike; 0 keeps none. */
   prefixCacheTokens: prefixCacheTokensSchema.default(4096),
+  tiers: tiersSchema.prefault({}),
   /** Threads per worker. */
   threads: threadsSchema.default(1),
   logLevel: logLevelSchema.default("info"),

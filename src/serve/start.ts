@@ -1,7 +1,7 @@
 import { Dispatcher, type DispatcherLimits } from "../core/dispatch/dispatcher.ts";
 import { RecordedDispatcher } from "../core/dispatch/recorded-dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
-import { createLoadPlacement, type PlacementPolicy } from "../core/router/placement.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
 import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
@@ -9,6 +9,7 @@ import { openTokenizer } from "./engine/open-engine.ts";
 import type { Tokenizer } from "./engine/tokenizer.ts";
 import { fleetKeys } from "./fleet/fleet-keys.ts";
 import { registerFleetMetrics } from "./fleet/fleet-metrics.ts";
+import { keptSecret } from "./fleet/kept-secret.ts";
 import { LocalWorkers, newFleetSecret } from "./fleet/local-workers.ts";
 import { type FleetIdentity, RemoteWorker } from "./fleet/remote-worker.ts";
 import { WorkerFleet } from "./fleet/worker-fleet.ts";
@@ -66,7 +67,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
     closers.push(() => record?.close());
     const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
-    const secret = process.env[FLEET_SECRET_ENV] || newFleetSecret();
+    const secret = process.env[FLEET_SECRET_ENV] || (await ownSecret(config.tiers.diskPath, logger));
     const modelName = config.model.name ?? tokenizer.modelName;
     // The address is taken before any worker starts: a port in use is the commonest mistake, and quick to tell.
     const gateway = await openGateway({ config, tokenizer, fleet, logger, secret, modelName });
@@ -88,8 +89,13 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
   }
 }
 
-function placementOf({ placement }: ServeConfig): PlacementPolicy {
-  return createLoadPlacement({ localPrefillBelowTokens: placement.localPrefillBelowTokens });
+/** A secret that nobody has set: the one of the folder for KV on disk, else a new one. */
+async function ownSecret(diskPath: string | undefined, logger: Logger): Promise<string> {
+  if (diskPath === undefined) return newFleetSecret();
+  return keptSecret(diskPath).catch((error: Error) => {
+    logger.warn({ problem: error.message }, "KV on disk will not be usable after a restart");
+    return newFleetSecret();
+  });
 }
 
 function dispatcherLimits(config: ServeConfig): DispatcherLimits {
@@ -103,7 +109,7 @@ function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecor
   const header = {
     twofoldVersion,
     world: "server" as const,
-    policy: { name: placementOf(config).name, options: config.placement },
+    policy: { name: config.placement.policy, options: config.placement },
     dispatcher: dispatcherLimits(config),
     blockSizeTokens: config.blockSizeTokens,
   };
@@ -123,7 +129,10 @@ function createFleet(
       "context limited to what the model was made for",
     );
   }
-  const options = { ...dispatcherLimits(config), placement: placementOf(config) };
+  const options = {
+    ...dispatcherLimits(config),
+    placement: createPlacementPolicy(config.placement.policy, config.placement),
+  };
   const dispatcher =
     record === null ? new Dispatcher(options) : new RecordedDispatcher(options, (entry) => record.add(entry));
   return new WorkerFleet({ dispatcher, contextTokens, nowMs: () => performance.now(), logger });
@@ -184,6 +193,7 @@ async function startWorkers(parts: {
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
       prefixCacheTokens: config.prefixCacheTokens,
+      tiers: config.tiers,
       handoffWaitMs: config.timeouts.handoffWaitMs,
       threads: config.threads,
       allowPlaintext: config.allowPlaintext,

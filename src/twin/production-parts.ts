@@ -17,11 +17,9 @@ import type { KernelTables } from "../core/perf/efficiencies.ts";
 import { EngineModel } from "../core/perf/engine-overheads.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import { DEFAULT_HOST_COSTS, type HostCosts, NO_HOST_COSTS } from "../core/perf/step-pricer.ts";
-import type { PlacementPolicy } from "../core/router/placement.ts";
-import { findPlacementPolicy } from "../core/router/policies/registry.ts";
-import { assert } from "../core/util/assert.ts";
+import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import { Rng } from "../core/util/rng.ts";
-import type { ScenarioFile, ScenarioValues } from "../protocol/scenario-file.ts";
+import type { ScenarioFile } from "../protocol/scenario-file.ts";
 import { describeNetworkFigure } from "./assumptions.ts";
 import { runTwin } from "./driver/run-twin.ts";
 import { buildNetwork } from "./network/build-network.ts";
@@ -66,7 +64,7 @@ function partsOf(catalog: Catalog, tables: DeviceTables): TwinParts {
       const built = buildNetwork({ network: section, groups: [...groups.values()], workers });
       return { network: built.network, assumptions: built.assumptions.map(describeNetworkFigure) };
     },
-    placement: placementOf,
+    placement: (section, seed) => createPlacementPolicy(section.policy, { ...section, seed }),
     workload: (section, seed, folder) => openWorkload(section, { baseDir: folder, rng: new Rng(seed) }),
     run: runTwin,
   };
@@ -135,12 +133,6 @@ function perfOf(query: PerfQuery, tables: DeviceTables): PerfModel {
   if (engine !== "vllm") return kernels.model;
   const overheads = vllmOverheads({ deviceId: query.device.id, model: query.model, isOffloading: false });
   return new EngineModel(kernels.model, query.model, { ...overheads, ...stated(host) });
-}
-
-function placementOf(section: ScenarioValues["placement"], seed: number): PlacementPolicy {
-  const policy = findPlacementPolicy(section.policy, { ...section, seed });
-  assert(policy !== null, `no placement policy ${section.policy}`);
-  return policy;
 }
 
 /** What the scenario says of the host. */

@@ -9,7 +9,18 @@ const OUTPUT_TOKENS = 8;
 const CONCURRENCY = 8;
 const SEED = 20_251_123;
 /** Every prompt is handed over, however short. */
-const COMMON = ["--ctx", "4096", "--kv-tokens", "16384", "--max-running", "8", "--local-prefill-below", "0"];
+const COMMON = [
+  "--ctx",
+  "4096",
+  "--kv-tokens",
+  "16384",
+  "--max-running",
+  "8",
+  "--placement",
+  "load",
+  "--local-prefill-below",
+  "0",
+];
 /** Ordinary tokens of the built-in model: no control tokens. */
 const FIRST_TOKEN = 300;
 const LAST_TOKEN = 4000;

@@ -3,7 +3,11 @@ import { complete } from "../support/completions.ts";
 import { type ServerProcess, startServer, untilGone } from "../support/server-process.ts";
 import { openStream } from "../support/sse-stream.ts";
 
-const SLOW_STUB = ["--engine", "stub", "--stub-step-ms", "20", "--prefill", "1", "--decode", "1"];
+const SLOW_STUB = [
+  ...["--engine", "stub", "--stub-step-ms", "20", "--prefill", "1", "--decode", "1"],
+  // Every prompt is handed over, so that there is something to lose.
+  ...["--placement", "load"],
+];
 const LONG_REQUEST = {
   model: "stub",
   prompt: "one two three ".repeat(40),

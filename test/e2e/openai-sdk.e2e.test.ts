@@ -16,7 +16,7 @@ const longPrompt = (topic: string): string => `${topic} is a large natural strea
 let server: ServerProcess;
 let client: OpenAI;
 beforeAll(async () => {
-  server = await startServer(["--prefill", "1", "--decode", "1"]);
+  server = await startServer(["--prefill", "1", "--decode", "1", "--placement", "load"]);
   client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
 });
 afterAll(async () => {

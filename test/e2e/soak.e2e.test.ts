@@ -28,6 +28,9 @@ describe("ten thousand requests with random cancels", () => {
       "1",
       "--decode",
       "1",
+      // Hands every prompt over.
+      "--placement",
+      "load",
       "--max-running",
       "32",
       "--chunk",

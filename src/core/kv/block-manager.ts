@@ -7,6 +7,7 @@ import { CachedChains } from "./cached-chains.ts";
 import type { KvEventLog } from "./kv-event-log.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
+import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
 
 /** Hashers are kept for this many tenants; a further one is made anew, which costs a microsecond. */
 const MAX_KEPT_HASHERS = 256;
@@ -23,14 +24,19 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /** Lower tiers, to which KV goes when its sequence gives it up. */
+  readonly tiers?: KvTiers;
   /** Is told which prefixes can be found. Without it nothing is kept or reported. */
   readonly kvEvents?: KvEventLog | undefined;
 }
 
+/** Operations on the engine's cells, or an export of them. */
+export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | OffloadOp;
+
 /**
  * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
  *
- * It decides; the engine follows through {@link takeOps}, which must reach it in order and before whatever uses the
+ * It decides; the engine follows through {@link takeEffects}, which must reach it in order and before whatever uses the
  * blocks next.
  */
 export class BlockManager {
@@ -46,7 +52,8 @@ export class BlockManager {
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   #numFilings = 0;
-  #ops: KvOp[] = [];
+  readonly #tiers: KvTiers | null;
+  #effects: KvEffect[] = [];
   /** Tokens of one block that are not all in the prompt. */
   readonly #blockTokens: Int32Array;
 
@@ -54,6 +61,7 @@ export class BlockManager {
     this.blockSizeTokens = options.blockSizeTokens;
     this.#modelId = options.modelId;
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
+    this.#tiers = options.tiers ?? null;
     this.#blockTokens = new Int32Array(options.blockSizeTokens);
     this.#pool = new BlockPool(options.numBlocks);
     this.#records = this.#pool.records;
@@ -86,12 +94,21 @@ export class BlockManager {
     return Math.ceil(numTokens / this.blockSizeTokens);
   }
 
-  /** What the engine has to do, in order, since the last call. */
-  takeOps(): KvOp[] {
-    if (this.#ops.length === 0) return [];
-    const ops = this.#ops;
-    this.#ops = [];
-    return ops;
+  /**
+   * What the engine has to do, in order, since the last call. Exports stand among the operations: they come before whatever the
+   * cells that they read are used for next.
+   */
+  takeEffects(): KvEffect[] {
+    if (this.#effects.length === 0) return [];
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  #push(op: KvOp): void {
+    const last = this.#effects.at(-1);
+    if (last?.kind === "kv-ops") last.ops.push(op);
+    else this.#effects.push({ kind: "kv-ops", ops: [op] });
   }
 
   /**
@@ -160,6 +177,10 @@ export class BlockManager {
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
   free(sequence: Sequence): void {
     if (sequence.slot === -1) return;
+    if (this.#tiers !== null && sequence.numFiledBlocks > 0)
+      this.#effects.push(
+        ...this.#tiers.offload(sequence.slot, sequence.blockHashes!, sequence.numFiledBlocks),
+      );
     this.#dropUnfiled(sequence);
     // Last block first: the end of a prefix is reused before its beginning, on which more depends.
     for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#pool.release(sequence.blocks[i]!);
@@ -204,10 +225,10 @@ export class BlockManager {
       sequence.blocks.push(block);
     }
     this.#forRuns(formerHomes, (home, start, end) => {
-      this.#ops.push({ kind: "share", slot: home, to: sequence.slot, start, end });
+      this.#push({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
     this.#forRuns(formerHomes, (home, start, end) => {
-      if (!this.#slots.isActive(home)) this.#ops.push({ kind: "drop", slot: home, start, end });
+      if (!this.#slots.isActive(home)) this.#push({ kind: "drop", slot: home, start, end });
     });
     sequence.blocks.forEach((block, depth) => {
       this.#slots.settle(block, depth, sequence.slot);
@@ -227,7 +248,7 @@ export class BlockManager {
     const home = this.#slots.home(block);
     if (!this.#slots.isActive(home)) {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
-      this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+      this.#push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
     }
     this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
@@ -249,7 +270,7 @@ export class BlockManager {
     const { slot, blocks } = sequence;
     const kept = blocks.map((block) => (this.#slots.home(block) === slot ? 1 : 0));
     this.#forRuns(kept, (isKept, start, end) => {
-      if (isKept === 0) this.#ops.push({ kind: "drop", slot, start, end });
+      if (isKept === 0) this.#push({ kind: "drop", slot, start, end });
     });
   }
 

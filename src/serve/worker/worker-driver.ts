@@ -4,7 +4,6 @@ import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
-import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
@@ -18,7 +17,9 @@ import {
   type WorkerService,
 } from "../../protocol/worker-rpc.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
+import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
+import { checkRequest } from "./check-request.ts";
 import { Observations } from "./observations.ts";
 import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
@@ -41,6 +42,8 @@ export interface WorkerDriverOptions {
   readonly loop: WorkerLoop;
   readonly scheduler: Scheduler;
   readonly blocks: BlockManager;
+  /** Null: there are no tiers of KV below the engine. */
+  readonly tiers: WorkerTiers | null;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Called once when the engine has failed in a way that this process can't recover from. */
@@ -61,6 +64,7 @@ export class WorkerDriver implements WorkerService {
   #mesh: KvMesh | null = null;
   #kvAddress = "";
   #handoffBytes = 0;
+  #lastStepEndMs = 0;
   #draining = false;
   #stopped = false;
   #wakeTimer: NodeJS.Timeout | null = null;
@@ -77,6 +81,11 @@ export class WorkerDriver implements WorkerService {
       HEARTBEAT_MS,
     );
     this.#heartbeat.unref();
+    options.tiers?.driver.listen({
+      report: (report) => this.#report((nowMs) => this.#loop.tierReport(report, nowMs)),
+      engineCalled: () => this.#observations.engineCalled(),
+      fatal: (error) => options.onFatal(error),
+    });
   }
 
   /** Joins the driver to its links; messages go to `receive` and `peerLost`. */
@@ -116,13 +125,16 @@ export class WorkerDriver implements WorkerService {
       prefixTokensQueried: prefix.queried,
       handoffs: { ...this.#loop.handoffCounts },
       handoffBytes: this.#handoffBytes,
+      tiers: Object.fromEntries(this.#options.tiers?.tiers.stats ?? []),
       rssBytes: process.memoryUsage.rss(),
     };
   }
 
   submit(request: Request, assignment: Assignment): void {
     if (this.#draining) throw new ServingError("draining", "this worker is shutting down");
-    this.#checkRequest(request);
+    const { contextTokens, blocks } = this.#options;
+    const { vocabSize } = this.#engine.info;
+    checkRequest(request, { contextTokens, vocabSize, blockSizeTokens: blocks.blockSizeTokens });
     if (assignment.kind === "prefill") this.#connect(assignment.decodeWorker, assignment.decodeKvAddress);
     const outcome = this.#loop.submit(request, taskOf(assignment), this.#options.nowMs());
     this.#pump();
@@ -195,31 +207,9 @@ export class WorkerDriver implements WorkerService {
     if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
   }
 
-  /** The RPC codec has checked shapes; what depends on this worker's model is checked here. */
-  #checkRequest(request: Request): void {
-    const numTokens = request.promptTokens.length + request.maxOutputTokens;
-    if (numTokens > this.#options.contextTokens) {
-      const message = `prompt and output make ${numTokens} tokens; this worker takes ${this.#options.contextTokens}`;
-      throw new ServingError("context_length_exceeded", message);
-    }
-    const { vocabSize } = this.#engine.info;
-    for (const tokens of [request.promptTokens, request.resumedTokens]) {
-      for (const token of tokens) {
-        if (token < 0 || token >= vocabSize) {
-          throw new ServingError("invalid_value", `token ${token} is not in the vocabulary of ${vocabSize}`);
-        }
-      }
-    }
-    const numHashes = (request.knownBlockHashes?.length ?? 0) / HASH_WORDS;
-    if (numHashes * this.#options.blocks.blockSizeTokens > request.promptTokens.length)
-      throw new ServingError(
-        "invalid_value",
-        `${numHashes} block hashes are more than the prompt has full blocks`,
-      );
-    for (const [token] of request.sampling.logitBias) {
-      if (token >= vocabSize)
-        throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);
-    }
+  /** Throws unless the decisions that it carries out agree with each other. */
+  checkInvariants(): void {
+    this.#loop.checkInvariants();
   }
 
   #pump(): void {
@@ -254,6 +244,11 @@ export class WorkerDriver implements WorkerService {
       case "emit":
         for (const event of toWorkerEvents(effect.events)) this.#subscribers.publish(event);
         return;
+      case "offload":
+      case "read-tier":
+      case "delete-tier":
+        this.#options.tiers!.driver.carryOut(effect);
+        return;
       case "kv-events":
         this.#subscribers.report({ kind: "kv", batch: effect.batch });
         return;
@@ -267,7 +262,8 @@ export class WorkerDriver implements WorkerService {
     this.#engine.execute(plan).then(
       (result) => {
         if (result.kind === "done") stepEnds();
-        this.#loop.stepDone(plan, result, this.#options.nowMs());
+        this.#lastStepEndMs = this.#options.nowMs();
+        this.#loop.stepDone(plan, result, this.#lastStepEndMs);
         this.#pump();
       },
       (error) => this.#options.onFatal(error),
@@ -306,10 +302,15 @@ export class WorkerDriver implements WorkerService {
   }
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
+    const calledMs = this.#options.nowMs();
     this.#engine.importKv(range, payload as Uint8Array).then(
       () => {
         this.#observations.engineCalled();
-        this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs));
+        this.#report((nowMs) => {
+          // What the call waited for a step to end is no part of its price.
+          const ms = nowMs - Math.max(calledMs, this.#lastStepEndMs);
+          this.#loop.kvInstalled(id, range.end, true, nowMs, ms);
+        });
       },
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.

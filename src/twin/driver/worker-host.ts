@@ -259,6 +259,10 @@ export class WorkerHost {
         this.#dispatcher.workerEvents(worker.id, effect.events, this.#nowMs);
         this.#context.pumpDispatcher();
         return;
+      case "offload":
+      case "read-tier":
+      case "delete-tier":
+        throw new Error(`${effect.kind} without a lower tier`);
       default:
         assertNever(effect);
     }

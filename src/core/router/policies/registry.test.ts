@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type PlacementSuiteOptions, placementSuite } from "../../../../test/conformance/placement.suite.ts";
-import { findPlacementPolicy, PLACEMENT_POLICY_NAMES } from "./registry.ts";
+import { createPlacementPolicy, PLACEMENT_POLICY_NAMES } from "./registry.ts";
 
 const PARTICULAR: Readonly<Record<string, PlacementSuiteOptions>> = {
   // Lends workers of either role to the other, and knows pools of both kinds only.
@@ -11,9 +11,9 @@ const PARTICULAR: Readonly<Record<string, PlacementSuiteOptions>> = {
 
 describe("placement policies", () => {
   it("are found by name alone", () => {
-    expect(findPlacementPolicy("cheapest")).toBeNull();
+    expect(() => createPlacementPolicy("cheapest")).toThrow("no placement policy cheapest");
   });
 
   for (const name of PLACEMENT_POLICY_NAMES)
-    placementSuite(name, () => findPlacementPolicy(name, { seed: 5 })!, PARTICULAR[name]);
+    placementSuite(name, () => createPlacementPolicy(name, { seed: 5 }), PARTICULAR[name]);
 });

@@ -1,3 +1,4 @@
+import { assert } from "../../util/assert.ts";
 import { createLoadPlacement, type PlacementPolicy } from "../placement.ts";
 import { PricedPlacement } from "../priced/priced-placement.ts";
 import { createCacheAwarePlacement } from "./cache-aware.ts";
@@ -17,7 +18,7 @@ import { createTokenJsqPlacement } from "./token-jsq.ts";
 export interface PlacementOptions {
   /** Of the policies that draw. */
   readonly seed: number;
-  /** `load`: prompts with fewer tokens are prefilled on their decode worker. */
+  /** `priced`, `load`: prompts with fewer tokens are prefilled on their decode worker, whatever it costs. */
   readonly localPrefillBelowTokens: number;
   /** `mixed-pool`: a prefill queue that would grow beyond it is long. */
   readonly maxPendingTokens: number;
@@ -53,15 +54,25 @@ const POLICIES = new Map<string, (options: PlacementOptions) => PlacementPolicy>
   ["llm-d", createLlmDPlacement],
   ["mooncake", ({ rememberedBlocks }) => createMooncakePlacement({ maxBlocksPerWorker: rememberedBlocks })],
   ["prefix-hash", createPrefixHashPlacement],
-  ["priced", () => new PricedPlacement()],
+  ["priced", ({ localPrefillBelowTokens }) => new PricedPlacement({ localPrefillBelowTokens })],
 ]);
 
 export const PLACEMENT_POLICY_NAMES: readonly string[] = [...POLICIES.keys()];
 
-/** A new policy of that name, or null. */
+/** A new policy; null for a name that is none of {@link PLACEMENT_POLICY_NAMES}. */
 export function findPlacementPolicy(
   name: string,
   options: Partial<PlacementOptions> = {},
 ): PlacementPolicy | null {
   return POLICIES.get(name)?.({ ...DEFAULT_PLACEMENT_OPTIONS, ...options }) ?? null;
+}
+
+/** The same for names that a schema has checked. */
+export function createPlacementPolicy(
+  name: string,
+  options: Partial<PlacementOptions> = {},
+): PlacementPolicy {
+  const policy = findPlacementPolicy(name, options);
+  assert(policy !== null, `no placement policy ${name}`);
+  return policy;
 }

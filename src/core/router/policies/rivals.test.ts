@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { chainOf, PlacementFleet } from "../../../../test/support/placement-fleet.ts";
-import { findPlacementPolicy, type PlacementOptions } from "./registry.ts";
+import { createPlacementPolicy, type PlacementOptions } from "./registry.ts";
 
 function fleetOf(
   name: string,
   ids: readonly string[],
   options: Partial<PlacementOptions> = {},
 ): PlacementFleet {
-  const fleet = new PlacementFleet(findPlacementPolicy(name, { seed: 3, ...options })!);
+  const fleet = new PlacementFleet(createPlacementPolicy(name, { seed: 3, ...options }));
   for (const id of ids) fleet.add(id, { kvTokensTotal: 100_000 });
   return fleet;
 }

@@ -17,6 +17,9 @@ export interface PlacedRequest {
 /** What is assumed of a worker that nobody has announced. */
 const UNKNOWN_FACTS = { perf: null, tokenBudget: 2048, maxRunning: 256, kvBytesPerToken: 131_072 };
 
+/** Step by which workers are compared before they are priced. */
+const USUAL_STEP_TOKENS = 1024;
+
 /**
  * The workers and the requests that were placed on them, with the least loaded of each kind at hand: what a decision costs does not grow
  * with the fleet.
@@ -110,9 +113,12 @@ export class FleetBooks {
   #rank(book: WorkerBook, nowMs: number): void {
     const { view, number } = book;
     if (view === null) return;
-    if (view.role === "prefill") this.#freePrefillers.set(number, -book.freeAtMs(nowMs));
+    book.freeMs = book.freeAtMs(nowMs);
+    book.tokenMs = book.prices.prefillFactor(nowMs) * book.prices.baseMs(0, USUAL_STEP_TOKENS, 0, 0);
+    book.tokenMs /= USUAL_STEP_TOKENS;
+    if (view.role === "prefill") this.#freePrefillers.set(number, -book.freeMs);
     else {
-      this.#freeDecoders.set(number, -book.freeAtMs(nowMs));
+      this.#freeDecoders.set(number, -book.freeMs);
       this.#emptyDecoders.set(number, decodeRoom(book, nowMs));
     }
   }

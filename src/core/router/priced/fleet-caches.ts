@@ -10,6 +10,12 @@ import { AssumedCache } from "./assumed-cache.ts";
 /** What a worker lacks of a prompt is not worth predicting below this share of it. */
 const LEAST_PREDICTED_SHARE = 1 / 16;
 
+/**
+ * Most blocks on their way to a decode worker that are predicted of it. They make a further handoff shorter and no prompt cheaper, so that
+ * long ones are not worth noting twice: events tell of them soon.
+ */
+const MAX_TRANSFER_BLOCKS = 1024;
+
 interface CachedWorker {
   readonly number: number;
   readonly kvTokens: number;
@@ -34,6 +40,8 @@ interface Underway {
 export class FleetCaches {
   readonly #index: PrefixIndex;
   readonly #workers = new Map<WorkerId, CachedWorker>();
+  /** By number in the index. */
+  readonly #byNumber: Array<CachedWorker | undefined> = [];
   readonly #underway = new Map<RequestId, Underway>();
   /** What each worker has of the latest prompt asked about, by its number in the index. */
   readonly overlaps = new Overlaps();
@@ -47,13 +55,18 @@ export class FleetCaches {
   add(id: WorkerId, kvTokens: number): number {
     if (this.#workers.size >= MAX_INDEX_WORKERS) return -1;
     const number = this.#index.addWorker(id);
-    this.#workers.set(id, { number, kvTokens, isTold: false, assumed: null, numAssumedBatches: 0 });
+    const worker = { number, kvTokens, isTold: false, assumed: null, numAssumedBatches: 0 };
+    this.#workers.set(id, worker);
+    this.#byNumber[number] = worker;
     return number;
   }
 
   remove(id: WorkerId): void {
+    const worker = this.#workers.get(id);
+    if (worker === undefined) return;
     this.#index.removeWorker(id);
     this.#workers.delete(id);
+    this.#byNumber[worker.number] = undefined;
   }
 
   /** A worker says what has changed. Whatever was assumed of it is forgotten. */
@@ -92,9 +105,11 @@ export class FleetCaches {
     return { host: (lower - near) * this.blockTokens, disk: (lowest - lower) * this.blockTokens };
   }
 
-  /** What the worker surely has where others can fetch it. */
+  /** What the worker surely has where others can fetch it: by what it says itself. */
   confirmedTokens(number: number): number {
-    return number === -1 ? 0 : (this.overlaps.confirmedDevice[number] ?? 0) * this.blockTokens;
+    return this.#byNumber[number]?.isTold !== true
+      ? 0
+      : (this.overlaps.confirmedDevice[number] ?? 0) * this.blockTokens;
   }
 
   /** The prompt that was asked about goes to these workers. */
@@ -121,7 +136,8 @@ export class FleetCaches {
     if (worker === undefined) return;
     const numBlocks = hashes.length / HASH_WORDS;
     const missing = numBlocks - (this.overlaps.device[worker.number] ?? 0);
-    if (missing > LEAST_PREDICTED_SHARE * numBlocks)
+    if (missing <= LEAST_PREDICTED_SHARE * numBlocks) return;
+    if (kind === "predicted" || numBlocks <= MAX_TRANSFER_BLOCKS)
       this.#index.predict(id, hashes, numBlocks, kind, tag, nowMs);
   }
 

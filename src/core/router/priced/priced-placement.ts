@@ -19,13 +19,13 @@ export const MAX_WARM = 4;
 export const MAX_FREE = 3;
 /** Priced options that a decision names. */
 export const MAX_CANDIDATES = 8;
-/** Tokens by which warm workers are compared before they are priced. */
-const USUAL_STEP_TOKENS = 1024;
 
 export interface PricedOptions {
   readonly weights: PriceWeights;
   /** Whether workers can fetch the beginning of a prompt from each other. */
   readonly canFetch: boolean;
+  /** Prompts with fewer tokens are never handed over. */
+  readonly localPrefillBelowTokens: number;
   /** Memory of the index of caches. */
   readonly indexBytes: number;
 }
@@ -33,6 +33,7 @@ export interface PricedOptions {
 export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
   weights: { decode: 1, disturbance: 1, later: 1, late: 10 },
   canFetch: false,
+  localPrefillBelowTokens: 0,
   indexBytes: 256 * 1024 * 1024,
 };
 
@@ -47,6 +48,7 @@ export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
 export class PricedPlacement implements PlacementPolicy {
   readonly name = "priced";
   readonly #canFetch: boolean;
+  readonly #localPrefillBelowTokens: number;
   readonly #books = new FleetBooks();
   readonly #links = new LinkPrices();
   readonly #traffic = new Traffic();
@@ -54,8 +56,10 @@ export class PricedPlacement implements PlacementPolicy {
   readonly #pricer: Pricer;
 
   constructor(options: Partial<PricedOptions> = {}) {
-    const { weights, canFetch, indexBytes } = { ...DEFAULT_PRICED_OPTIONS, ...options };
-    this.#canFetch = canFetch;
+    const all = { ...DEFAULT_PRICED_OPTIONS, ...options };
+    const { weights, indexBytes } = all;
+    this.#canFetch = all.canFetch;
+    this.#localPrefillBelowTokens = all.localPrefillBelowTokens;
     this.#caches = new FleetCaches({ maxBytes: indexBytes });
     const parts = { books: this.#books, caches: this.#caches, links: this.#links, traffic: this.#traffic };
     this.#pricer = new Pricer(parts, weights);
@@ -80,6 +84,7 @@ export class PricedPlacement implements PlacementPolicy {
     const decoders = new Set([...books.emptyDecoders(MAX_FREE), ...books.freeDecoders(MAX_FREE)]);
     const prefillers = new Set(books.freePrefillers(MAX_FREE));
     for (const book of warm) (book.view!.role === "prefill" ? prefillers : decoders).add(book);
+    if (query.numPromptTokens < this.#localPrefillBelowTokens) prefillers.clear();
     const decodes = [...decoders].map((book) => this.#pricer.decode(query, book));
     const pairs: PricedPair[] = [];
     for (const book of prefillers)
@@ -110,7 +115,7 @@ export class PricedPlacement implements PlacementPolicy {
       const book = this.#books.byCacheNumber(workers[i]!);
       if (book === null) continue;
       const missing = numPromptTokens - this.#caches.cachedTokens(book.cacheNumber);
-      const score = Math.max(nowMs, book.freeAtMs(nowMs)) + missing * this.#msPerToken(book, nowMs);
+      const score = Math.max(nowMs, book.freeMs) + missing * book.tokenMs;
       if (best.length === MAX_WARM && score >= best[MAX_WARM - 1]!.score) continue;
       let at = best.length;
       while (at > 0 && best[at - 1]!.score > score) at--;
@@ -118,10 +123,6 @@ export class PricedPlacement implements PlacementPolicy {
       if (best.length > MAX_WARM) best.pop();
     }
     return best.map(({ book }) => book);
-  }
-
-  #msPerToken({ prices }: WorkerBook, nowMs: number): number {
-    return (prices.prefillFactor(nowMs) * prices.baseMs(0, USUAL_STEP_TOKENS, 0, 0)) / USUAL_STEP_TOKENS;
   }
 
   #book(query: PlacementQuery, { prefill, decode }: PricedPair): void {

@@ -25,6 +25,9 @@ export class WorkerBook {
   readonly prices: StepPrices;
   /** Null while the worker takes no requests. */
   view: WorkerView | null = null;
+  /** As of the latest change of its load: when it is free for a new prompt, and how long one token of that takes. For comparing many. */
+  freeMs = 0;
+  tokenMs = 0;
   readonly #prefills = new Set<BookedPrefill>();
   /** Sums of their milliseconds, in all and by priority. */
   #backlogBaseMs = 0;
