@@ -47,7 +47,7 @@ describe("twofold replay", () => {
     expect(stderr).toBe("");
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
-      policy: "load",
+      policy: "priced",
       numDecisions: 12,
       numEqual: 12,
       firstDifference: null,
