@@ -125,7 +125,6 @@ function compareLayout(
 ): Array<{ layout: string; metric: string; measured: number; predicted: number; errorPct: number }> {
   const requests: RecordedRequest[] = [];
   const outcomes = new Map<number, RequestOutcome>();
-  const gaps: Array<{ ms: number; count: number }> = [];
   for (const { runs, profile } of played) {
     const round = runs.get(layout)!;
     const fleet = { ...config, workers: workers.map(({ role }) => ({ role, count: 1 })) };
@@ -133,10 +132,8 @@ function compareLayout(
     say(`${layout}: busy ${JSON.stringify(Object.fromEntries(replay.busyShares))}`);
     for (const [index, outcome] of replay.outcomes) outcomes.set(requests.length + index, outcome);
     requests.push(...round);
-    gaps.push(...replay.gaps);
   }
-  const pooled = { outcomes, gaps, extrapolatedShare: 0, busyShares: new Map<string, number>() };
-  return compareRun(requests, pooled).map(({ name, measured, predicted }) => ({
+  return compareRun(requests, { outcomes }).map(({ name, measured, predicted }) => ({
     layout,
     metric: name,
     measured,

@@ -3,6 +3,9 @@
  * its two workers. CPU time is the process's, all threads, so tokenising and garbage collection count. The same is measured for the turn's
  * new messages alone, which is what the new text costs, and for the first time that the whole conversation is seen.
  *
+ * Then the same conversation goes to a whole server over the stub engine, one prefill and one decode worker, and the CPU time of the
+ * gateway's process is read from the kernel: this has HTTP, JSON and the answer's stream in it as well.
+ *
  *     npm run bench:sessions -- [--tokens 100000] [--model FILE.gguf] [--json]
  */
 import { parseArgs } from "node:util";
@@ -15,12 +18,15 @@ import { openTokenizer } from "../src/serve/engine/open-engine.ts";
 import { createChatTemplate } from "../src/serve/gateway/chat-template.ts";
 import { parseJsonBody } from "../src/serve/gateway/json-body.ts";
 import { median, report, round } from "./lib/report.ts";
+import { cpuSeconds, startServe } from "./lib/serve-process.ts";
 
 const TURNS = 40;
 const COLD_ROUNDS = 5;
 const KEPT_BYTES = 128 * 1024 * 1024;
 const QUESTION_WORDS = 120;
 const ANSWER_WORDS = 250;
+/** About what a turn adds. */
+const TURN_TOKENS = 480;
 const SALT = "s".repeat(64);
 
 const { values: flags } = parseArgs({
@@ -74,11 +80,9 @@ async function turn(gateway: Gateway, body: Buffer): Promise<{ times: Times; num
   const json = await timed("json", () => parseJsonBody(body, 64));
   const checked: ChatCompletionBody = await timed("check", () => parseBody(chatCompletionBody, json));
   const rendered = await timed("render", () => gateway.template.render(checked, SALT));
-  const { tokens, blockHashes } = await timed("tokenise", () =>
-    gateway.conversations.tokenise(SALT, rendered),
-  );
+  const { tokens, blocks } = await timed("tokenise", () => gateway.conversations.tokenise(SALT, rendered));
   const request: Request = {
-    ...{ id: "request", epoch: 1, promptTokens: tokens, knownBlockHashes: blockHashes! },
+    ...{ id: "request", epoch: 1, promptTokens: tokens, knownBlockHashes: blocks!.hashes },
     ...{ resumedTokens: new Int32Array(0), maxOutputTokens: 100, minOutputTokens: 0 },
     ...{ ignoreEndOfGeneration: false, sampling: GREEDY, cacheSalt: SALT, priority: 0 },
   };
@@ -100,11 +104,49 @@ async function history(): Promise<object[]> {
   for (;;) {
     for (let i = 0; i < 10; i++) messages.push(question(), answer());
     const { numTokens } = await turn(gateway, bodyOf([...messages, question()]));
-    if (numTokens >= Number(flags.tokens)) return messages;
+    if (numTokens >= Number(flags.tokens) - (TURNS / 2) * TURN_TOKENS) return messages;
   }
 }
 
+/** CPU ms of the gateway's process per turn of a conversation, and prompt tokens of the last one. */
+async function serverTurns(
+  before: readonly object[],
+): Promise<{ cpuMs: number; numTokens: number; cachedTokens: number }> {
+  const server = await startServe([
+    ...["--engine", "stub", "--prefill", "1", "--decode", "1", "--ctx", "1000000", "--kv-tokens", "2000000"],
+    ...["--prefix-cache-tokens", "1000000", "--chunk", "16384"],
+  ]);
+  const conversation = [...before, question()];
+  const ask = async () => {
+    const response = await fetch(`${server.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ messages: conversation, max_tokens: 1 }),
+    });
+    return (
+      (await response.json()) as {
+        usage: { prompt_tokens: number; prompt_tokens_details: { cached_tokens: number } };
+      }
+    ).usage;
+  };
+  await ask();
+  const cpuBefore = cpuSeconds(server.pid);
+  let usage = await ask();
+  for (let i = 1; i < TURNS; i++) {
+    conversation.push(answer(), question());
+    usage = await ask();
+  }
+  const cpuMs = (1000 * (cpuSeconds(server.pid) - cpuBefore)) / TURNS;
+  await server.stop();
+  const {
+    prompt_tokens: numTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+  } = usage;
+  return { cpuMs, numTokens, cachedTokens };
+}
+
 const messages = await history();
+const server = await serverTurns(messages);
 const cold: Times[] = [];
 for (let i = 0; i < COLD_ROUNDS; i++)
   cold.push((await turn(openGateway(), bodyOf([...messages, question()]))).times);
@@ -158,6 +200,11 @@ report({
     cpuMsCold: round(median(cold.map(withoutJson))),
     cpuMsJson: round(median(warm.map(({ json }) => json))),
     stages: medians(warm),
+    server: {
+      cpuMsPerTurn: round(server.cpuMs),
+      tokens: server.numTokens,
+      cachedTokens: server.cachedTokens,
+    },
   },
 });
 await tokenizer.close();

@@ -28,7 +28,7 @@ interface Workload {
 const LOADS = ["light", "middle", "heavy"] as const;
 const REQUESTS = 3000;
 /** Prompts of agents are ten times as long, and so is their simulation. */
-const AGENT_REQUESTS = 1500;
+const AGENT_REQUESTS = 1000;
 
 /**
  * Traces are played faster or slower than they were recorded, never thinned. The heaviest load is near what the fleet below can

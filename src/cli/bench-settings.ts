@@ -163,7 +163,7 @@ export function loadBenchOptions(
   const isEnded = durationSeconds !== null || workload !== undefined;
   const maxInFlight = arrivals.kind === "concurrency" ? arrivals.numRequests : read("maxInFlight", 1000);
   return {
-    url: parseTarget(url),
+    url: parseServerUrl(url),
     endpoint: read<LoadOptions["endpoint"]>("endpoint", "completions"),
     model: read<string | null>("model", null),
     apiKey: read<string | null>("apiKey", null),
@@ -234,7 +234,7 @@ function chooseArrivals(given: ReadonlyMap<string, GivenValue>): Arrivals {
 }
 
 /** The server of a URL, with or without a trailing `/v1`. */
-function parseTarget(text: string): URL {
+export function parseServerUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isUsable =
     url !== null && (url.protocol === "http:" || url.protocol === "https:") && url.hostname !== "";

@@ -14,7 +14,7 @@ import {
 } from "../protocol/fleet-file.ts";
 import { MAX_WORKERS_PER_ENTRY } from "../protocol/fleet-schema.ts";
 import type { CliIo } from "./io.ts";
-import { builtInModelPath } from "./package-root.ts";
+import { builtInModelPath, packageVersion } from "./package-root.ts";
 import { type GivenValue, layerSettings, readSettings, type Setting } from "./settings.ts";
 
 function atPath(flag: string, env: string, path: readonly string[], help: string): Setting {
@@ -103,6 +103,30 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     "who prefills and decodes: priced, load or another policy of docs/routing.md (default: priced)",
   ),
   atPath(
+    "--host-kv <size>",
+    "TWOFOLD_HOST_KV",
+    ["tiers", "hostBytes"],
+    "memory per worker for KV beyond the engine's, such as 2GiB (default: none)",
+  ),
+  atPath(
+    "--disk-kv <folder>",
+    "TWOFOLD_DISK_KV",
+    ["tiers", "diskPath"],
+    "folder for KV on disk, which survives restarts (default: none)",
+  ),
+  atPath(
+    "--disk-kv-size <size>",
+    "TWOFOLD_DISK_KV_SIZE",
+    ["tiers", "diskBytes"],
+    "disk per worker (default: 8GiB)",
+  ),
+  atPath(
+    "--kv-eviction <name>",
+    "TWOFOLD_KV_EVICTION",
+    ["tiers", "eviction"],
+    "what goes first when memory or disk is full: lru, lfu or cost (default: lru)",
+  ),
+  atPath(
     "--local-prefill-below <tokens>",
     "TWOFOLD_LOCAL_PREFILL_BELOW",
     ["placement", "localPrefillBelowTokens"],
@@ -142,6 +166,13 @@ export const SERVE_SETTINGS: readonly Setting[] = [
     "trace, debug, info, warn, error (default: info)",
   ),
   {
+    key: "record",
+    flag: "--record <file>",
+    env: "TWOFOLD_RECORD",
+    schema: z.string().min(1).max(4096),
+    help: "write what the dispatcher is told and decides, for twofold replay (no text, no tokens)",
+  },
+  {
     key: "apiKey",
     env: "TWOFOLD_API_KEY",
     schema: z.string().min(16).max(1024),
@@ -166,9 +197,22 @@ export function loadServeConfig(
     const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
     layered.model.path = resolve(folder, layered.model.path);
   }
+  const fileFolder = dirname(resolve(io.cwd, fileName ?? ""));
+  for (const prefix of layered.gateway?.publicPrefixes ?? [])
+    if (prefix.file !== undefined) prefix.file = resolve(fileFolder, prefix.file);
+  if (layered.tiers?.diskPath !== undefined) {
+    const isFromFile = file !== null && !given.has("tiers.diskPath");
+    const folder = isFromFile ? dirname(resolve(io.cwd, fileName ?? "")) : io.cwd;
+    layered.tiers.diskPath = resolve(folder, layered.tiers.diskPath);
+  }
   const origin = (path: ConfigPath): string =>
     path[0] === "workers" && countOrigins.length > 0 ? countOrigins.join(" and ") : originOf(path);
-  const config = resolveServeConfig(withApiKey(layered, given), origin, io.env);
+  const resolved = resolveServeConfig(withApiKey(layered, given), origin, io.env);
+  const record = given.get("record")?.value;
+  const config: ServeConfig =
+    typeof record === "string"
+      ? { ...resolved, record: { path: resolve(io.cwd, record), twofoldVersion: packageVersion() } }
+      : resolved;
   if (config.engine === "stub") return { ...config, model: { ...config.model, path: null } };
   return { ...config, model: { ...config.model, path: config.model.path ?? builtInModelPath() } };
 }

@@ -10,6 +10,8 @@ import { checkOutputFile } from "./output-file.ts";
 export interface SimulateOutputs {
   readonly html: string | null;
   readonly chromeTrace: string | null;
+  /** Written while the run goes on. */
+  readonly record: string | null;
 }
 
 /** Finds out before a long run whether its results can be written. Throws `ConfigError`. */
@@ -17,6 +19,7 @@ export function checkOutputs(outputs: SimulateOutputs, cwd: string): void {
   const files = [
     ["--html", outputs.html],
     ["--chrome-trace", outputs.chromeTrace],
+    ["--record", outputs.record],
   ] as const;
   for (const [origin, file] of files) {
     if (file !== null) checkOutputFile(origin, file, cwd);
@@ -44,4 +47,5 @@ export function writeOutputs(
     }
     io.stderr.write(`Wrote ${outputs.chromeTrace}\n`);
   }
+  if (outputs.record !== null) io.stderr.write(`Wrote ${outputs.record}\n`);
 }

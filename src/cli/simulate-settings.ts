@@ -15,6 +15,7 @@ export interface SimulateOptions {
   readonly tables: string | null;
   readonly html: string | null;
   readonly chromeTrace: string | null;
+  readonly record: string | null;
   readonly json: boolean;
 }
 
@@ -35,6 +36,7 @@ export function loadSimulateOptions(
     tables: text(flags.tables),
     html: text(flags.html),
     chromeTrace: text(flags.chromeTrace),
+    record: text(flags.record),
     json: flags.json === true,
   };
 }

@@ -55,6 +55,7 @@ test("flags become overrides, seeds among them", () => {
     tables: null,
     html: null,
     chromeTrace: null,
+    record: null,
     json: true,
   });
   expect(loadSimulateOptions("s.yaml", { seeds: "3,1" }).overrides).toEqual(["seeds=[3,1]"]);

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
+import { ConfigError } from "../protocol/config-error.ts";
 import { parseScenarioFile, type ScenarioFile } from "../protocol/scenario-file.ts";
 import type { SimulationResult } from "../protocol/simulation-schema.ts";
 import type { TwinParts } from "../twin/parts.ts";
@@ -57,6 +58,7 @@ export function addSimulate(
     .option("--jobs <n>", "runs at once (default: one per core)")
     .option("--html <file>", "write a page with plots; it needs no network")
     .option("--chrome-trace <file>", "write timelines for Perfetto or chrome://tracing")
+    .option("--record <file>", "write what the dispatcher of the one run was told and decided, for replay")
     .option("--json", "print one JSON object instead of tables")
     .addHelpText("after", EXAMPLES)
     .action(async (fileName: string, flags: Record<string, unknown>) => {
@@ -76,7 +78,8 @@ async function simulate(options: SimulateOptions, io: CliIo, world: SimulateWorl
   };
   const file = parseScenarioFile(scenario.text, scenario.fileName, scenario.overrides);
   const fleets = chooseFleets(file, options.fleets);
-  const outputs: SimulateOutputs = { html: options.html, chromeTrace: options.chromeTrace };
+  const { html, chromeTrace, record } = options;
+  const outputs: SimulateOutputs = { html, chromeTrace, record };
   checkOutputs(outputs, io.cwd);
   const parts = scenario.tables === null ? world.parts : await partsWithTables(scenario.tables, file);
   const simulation = new Simulation(file, parts, scenario.folder);
@@ -87,6 +90,7 @@ async function simulate(options: SimulateOptions, io: CliIo, world: SimulateWorl
   const tasks = fleets.flatMap((fleet) =>
     file.seeds.map((seed): RunTask => ({ fleet, seed, wantsDetail: wantsDetail && seed === firstSeed })),
   );
+  if (record !== null) recordOne(tasks, resolve(io.cwd, record));
   const { outcomes, isInterrupted } = await runAll(scenario, tasks, options, io, world);
   const runs = fleets.map((name): FleetRuns => {
     const { description, pools } = simulation.plan(name);
@@ -107,6 +111,16 @@ async function simulate(options: SimulateOptions, io: CliIo, world: SimulateWorl
   const isComplete =
     !isInterrupted && runs.every((fleet) => fleet.runs.every((run) => run.end === "finished"));
   return isComplete ? EXIT.ok : EXIT.failure;
+}
+
+/** Has the only run recorded. Throws {@link ConfigError} when there are more. */
+function recordOne(tasks: RunTask[], path: string): void {
+  const [task] = tasks;
+  if (task === undefined || tasks.length > 1) {
+    const message = `takes one run, and there are ${tasks.length}; choose it with --fleet NAME --seeds 1`;
+    throw new ConfigError([{ origin: "--record", message }]);
+  }
+  tasks[0] = { ...task, record: { path, twofoldVersion: packageVersion() } };
 }
 
 async function runAll(

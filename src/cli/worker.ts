@@ -80,6 +80,30 @@ const WORKER_SETTINGS: readonly Setting[] = [
     ["prefixCacheTokens"],
     "KV kept for prompts that begin alike (default: 4096)",
   ),
+  atPath(
+    "--host-kv <size>",
+    "TWOFOLD_HOST_KV",
+    ["tiers", "hostBytes"],
+    "memory for KV beyond the engine's, such as 2GiB (default: none)",
+  ),
+  atPath(
+    "--disk-kv <folder>",
+    "TWOFOLD_DISK_KV",
+    ["tiers", "diskPath"],
+    "folder for KV on disk, which survives restarts (default: none)",
+  ),
+  atPath(
+    "--disk-kv-size <size>",
+    "TWOFOLD_DISK_KV_SIZE",
+    ["tiers", "diskBytes"],
+    "bytes on disk (default: 8GiB)",
+  ),
+  atPath(
+    "--kv-eviction <name>",
+    "TWOFOLD_KV_EVICTION",
+    ["tiers", "eviction"],
+    "what goes first when memory or disk is full: lru, lfu or cost (default: lru)",
+  ),
   atPath("--threads <n>", "TWOFOLD_THREADS", ["threads"], "threads (default: 1)"),
   atPath(
     "--slots <n>",
@@ -188,6 +212,7 @@ export function loadWorkerConfig(
   };
   const { values, originOf } = layerSettings(WORKER_SETTINGS, given, base);
   const config = resolveWorkerConfig(values, originOf);
+  if (config.tiers.diskPath !== undefined) config.tiers.diskPath = resolve(io.cwd, config.tiers.diskPath);
   if (config.modelPath === null) return config;
   return { ...config, modelPath: config.engine === "stub" ? null : resolve(io.cwd, config.modelPath) };
 }

@@ -58,6 +58,11 @@ export interface Request {
   /** How many of these blocks are the prompt's: the twin names those of the output as well, which no decision may see. Absent: all. */
   readonly numKnownPromptBlocks?: number;
   /**
+   * How many leading blocks are public: hashed with a salt that all tenants share (see `BlockHasher`). Their hashes are among
+   * `knownBlockHashes`. Absent: none.
+   */
+  readonly publicBlocks?: number;
+  /**
    * Output that an earlier attempt has already emitted. It counts as known, so a request that moves to another
    * worker goes on from exactly the next token. Empty for a fresh request.
    */
@@ -73,6 +78,20 @@ export interface Request {
   readonly cacheSalt: string;
   /** Smaller is served first; equal priorities are served in order of arrival. */
   readonly priority: number;
+  /** What the client expects of this prompt's KV after the request. Absent: nothing in particular. */
+  readonly retention?: Retention;
+  /** How many requests the client expects to begin with this prompt, itself included. Absent: unknown. */
+  readonly expectedFanOut?: number;
+  /** The most of a worker's prefix cache that blocks of this salt may take while nobody uses them, in [0, 1]. Absent: all of it. */
+  readonly cacheShare?: number;
+}
+
+/** How long KV is likely to be wanted. A wish: what there is room for is kept in the order that this suggests. */
+export interface Retention {
+  /** `none`: nobody will come back. `long`: somebody will, later than others. */
+  readonly keep: "none" | "default" | "long";
+  /** After this time, nobody will come back. Null: not said. */
+  readonly ttlMs: number | null;
 }
 
 /** Why a sequence ended. `stop`: an end-of-generation token. `length`: the output bound was reached. */

@@ -6,12 +6,20 @@ import { assert } from "./util/assert.ts";
  *
  * - `waiting`: known, holds no blocks
  * - `running`: holds a slot and blocks, takes part in steps
+ * - `onboarding`: holds a slot and blocks that KV of a lower tier is being written into
  * - `receiving`: holds a slot and blocks that another worker's KV is being written into
- * - `received`: has all that KV and waits for a place in the batch
+ * - `received`: has all that KV, or what came up, and waits for a place in the batch
  * - `handing-off`: computed, holds its blocks until the decode worker has verified its copy
  * - `finished`: holds nothing
  */
-export type SequenceStatus = "waiting" | "running" | "receiving" | "received" | "handing-off" | "finished";
+export type SequenceStatus =
+  | "waiting"
+  | "running"
+  | "onboarding"
+  | "receiving"
+  | "received"
+  | "handing-off"
+  | "finished";
 
 /**
  * One request on one worker: its known tokens (prompt and output so far), how many of them have KV, and where that KV lies.

@@ -1,6 +1,8 @@
 import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
 import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
+import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
+import type { TierEffect } from "./kv/tiers/onboarder.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
 import type { SampledToken, StepPlan } from "./scheduler/step-plan.ts";
 
@@ -53,7 +55,7 @@ export type RequestEvent =
     };
 
 /**
- * What a worker loop wants done, in order. Effects that touch the engine (`kv-ops`, `execute`, `push-kv`, `install-kv`)
+ * What a worker loop wants done, in order. Effects that touch the engine (`kv-ops`, `execute`, `push-kv`, `install-kv`, `offload`)
  * must reach its queue in the order in which they appear: that order is what makes it safe to reuse a block.
  */
 export type WorkerEffect =
@@ -71,6 +73,10 @@ export type WorkerEffect =
       readonly range: KvRange;
       readonly payload: unknown;
     }
+  /** Export the range and write it to the tiers; report each with `tierReport`. */
+  | OffloadOp
+  /** `read-tier` and `delete-tier`, beside effects that are named above. */
+  | TierEffect
   | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
   | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }
   /** The caches have changed; only from a worker whose `BlockManager` reports. */

@@ -1,4 +1,5 @@
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
+import { type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
 import {
   type HandoffCounts,
   type HandoffFailure,
@@ -15,17 +16,15 @@ import {
   type SenderEffect,
 } from "./handoff/sender.ts";
 import type { BlockManager } from "./kv/block-manager.ts";
+import type { Onboarder, TierReport } from "./kv/tiers/onboarder.ts";
 import type { Request, RequestId, WorkerId } from "./request.ts";
-import type { AddOutcome, Scheduler, SequenceUpdate } from "./scheduler/scheduler.ts";
-import type { SampledToken, StepPlan, StepResult } from "./scheduler/step-plan.ts";
+import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
+import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 
-interface Entry {
-  readonly sequence: Sequence;
-  readonly sender: HandoffSender | null;
-  readonly receiver: HandoffReceiver | null;
+interface Entry extends HandoffEntry {
   cachedReported: boolean;
 }
 
@@ -42,15 +41,13 @@ export class WorkerLoop {
   readonly #handoffOrder: HandoffOrder;
   readonly #maxRequests: number;
   readonly #entries = new Map<RequestId, Entry>();
-  readonly #handoffs = new Map<RequestId, Entry>();
+  readonly #handoffs = new HandoffTable<Entry>();
   readonly #earlyReserves = new EarlyReserves();
-  readonly #handoffCounts: Partial<Record<"ok" | HandoffFailure, number>> = {};
   #effects: WorkerEffect[] = [];
   #events: RequestEvent[] = [];
   #nextOrder = 0;
-  /** The earliest deadline of a handoff, unless one has moved since it was looked for. */
-  #handoffDeadlineMs = Number.POSITIVE_INFINITY;
-  #areDeadlinesKnown = true;
+  readonly #onboarder: Onboarder | null;
+  #stepStartMs = 0;
 
   /** `maxRequests` bounds everything that is not over, whatever it waits for. */
   constructor(options: {
@@ -59,11 +56,14 @@ export class WorkerLoop {
     maxRequests: number;
     timeouts?: HandoffTimeouts;
     handoffOrder?: HandoffOrder;
+    /** The one that the scheduler has been given; absent: there are no lower tiers. */
+    onboarder?: Onboarder;
   }) {
     this.#maxRequests = options.maxRequests;
     this.#scheduler = options.scheduler;
     this.#blocks = options.blocks;
     this.#timeouts = options.timeouts ?? DEFAULT_HANDOFF_TIMEOUTS;
+    this.#onboarder = options.onboarder ?? null;
     this.#handoffOrder = options.handoffOrder ?? "reserve-first";
   }
 
@@ -73,19 +73,13 @@ export class WorkerLoop {
   }
 
   get handoffCounts(): HandoffCounts {
-    return this.#handoffCounts;
+    return this.#handoffs.counts;
   }
 
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
-    if (!this.#areDeadlinesKnown) {
-      this.#areDeadlinesKnown = true;
-      this.#handoffDeadlineMs = Number.POSITIVE_INFINITY;
-      for (const { sender, receiver } of this.#handoffs.values()) {
-        this.#handoffDeadlineMs = Math.min(this.#handoffDeadlineMs, (sender ?? receiver)!.deadlineMs);
-      }
-    }
-    return Math.min(this.#handoffDeadlineMs, this.#earlyReserves.nextDeadlineMs);
+    const onboardMs = this.#onboarder?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;
+    return Math.min(this.#handoffs.nextDeadlineMs, this.#earlyReserves.nextDeadlineMs, onboardMs);
   }
 
   /** What is to be done since the last call, in order. */
@@ -143,6 +137,7 @@ export class WorkerLoop {
 
   /** The engine has executed a plan. */
   stepDone(plan: StepPlan, result: StepResult, nowMs: number): void {
+    if (result.kind === "done") this.#onboarder?.learnStep(plan, nowMs - this.#stepStartMs);
     for (const update of this.#scheduler.apply(plan, result)) this.#afterStep(update, nowMs);
     this.#turn(nowMs);
   }
@@ -162,21 +157,28 @@ export class WorkerLoop {
 
   /** A `push-kv` effect has been carried out: the bytes are with the link, or it has failed. */
   kvPushed(id: HandoffId, ok: boolean, nowMs: number): void {
-    const entry = this.#find(id);
+    const entry = this.#handoffs.find(id);
     if (entry?.sender) this.#runSender(entry, entry.sender.onPushed(ok, nowMs));
     this.#turn(nowMs);
   }
 
-  /** An `install-kv` effect has been carried out. */
-  kvInstalled(id: HandoffId, end: number, ok: boolean, nowMs: number): void {
-    const entry = this.#find(id);
-    if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+  /** An `install-kv` effect has been carried out. `ms`: how long the engine took, waits left out. */
+  kvInstalled(id: HandoffId, end: number, ok: boolean, nowMs: number, ms = 0): void {
+    const entry = this.#handoffs.find(id);
+    if (this.#onboarder?.installed(id, end, ok, ms)) this.#turn(nowMs);
+    else if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+    this.#turn(nowMs);
+  }
+
+  /** What became of an effect on a lower tier. */
+  tierReport(report: TierReport, nowMs: number): void {
+    this.#onboarder?.report(report);
     this.#turn(nowMs);
   }
 
   /** A message from another worker. Messages for an unknown request or epoch change nothing here. */
   receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
-    const entry = this.#find(message);
+    const entry = this.#handoffs.find(message);
     if (entry !== undefined && (entry.sender ?? entry.receiver)?.peer === peer) {
       if (entry.sender) this.#runSender(entry, entry.sender.receive(message, nowMs));
       else if (entry.receiver) this.#runReceiver(entry, entry.receiver.receive(message, nowMs));
@@ -193,7 +195,7 @@ export class WorkerLoop {
 
   /** A worker is gone: every handoff with it fails. */
   peerLost(peer: WorkerId, nowMs: number): void {
-    for (const entry of [...this.#handoffs.values()]) {
+    for (const entry of this.#handoffs.all()) {
       if ((entry.sender ?? entry.receiver)?.peer === peer) this.#failHandoff(entry, "peer_lost", false);
     }
     this.#earlyReserves.forgetPeer(peer);
@@ -202,7 +204,8 @@ export class WorkerLoop {
 
   /** Lets waits that are over run out. */
   tick(nowMs: number): void {
-    for (const entry of [...this.#handoffs.values()]) {
+    this.#onboarder?.tick(nowMs);
+    for (const entry of this.#handoffs.all()) {
       if (entry.sender) this.#runSender(entry, entry.sender.onDeadline(nowMs));
       else if (entry.receiver) this.#runReceiver(entry, entry.receiver.onDeadline(nowMs));
     }
@@ -227,15 +230,8 @@ export class WorkerLoop {
   #track(sequence: Sequence, sender: HandoffSender | null, receiver: HandoffReceiver | null): Entry {
     const entry: Entry = { sequence, sender, receiver, cachedReported: false };
     this.#entries.set(sequence.request.id, entry);
-    if (sender === null && receiver === null) return entry;
-    this.#handoffs.set(sequence.request.id, entry);
-    this.#areDeadlinesKnown = false;
+    if (sender !== null || receiver !== null) this.#handoffs.add(entry);
     return entry;
-  }
-
-  #find(id: HandoffId): Entry | undefined {
-    const entry = this.#handoffs.get(id.requestId);
-    return entry?.sequence.request.epoch === id.epoch ? entry : undefined;
   }
 
   #afterStep(update: SequenceUpdate, nowMs: number): void {
@@ -263,7 +259,7 @@ export class WorkerLoop {
   }
 
   #runSender(entry: Entry, effects: readonly SenderEffect[]): void {
-    this.#areDeadlinesKnown = false;
+    this.#handoffs.deadlineMoved();
     const { sequence, sender } = entry;
     for (const effect of effects) {
       if (effect.kind === "send") {
@@ -282,7 +278,7 @@ export class WorkerLoop {
   }
 
   #runReceiver(entry: Entry, effects: readonly ReceiverEffect[]): void {
-    this.#areDeadlinesKnown = false;
+    this.#handoffs.deadlineMoved();
     const { sequence, receiver } = entry;
     for (const effect of effects) {
       if (effect.kind === "send") {
@@ -295,8 +291,8 @@ export class WorkerLoop {
         const range = { slot: sequence.slot, start: effect.start, end: effect.end };
         this.#effects.push({ kind: "install-kv", id: idOf(sequence), range, payload: effect.payload });
       } else if (effect.kind === "activate") {
-        this.#handoffs.delete(sequence.request.id);
-        this.#count("ok");
+        this.#handoffs.remove(entry);
+        this.#handoffs.count("ok");
         // Only the prefill side knows how much of the prompt was cached, and it has said so.
         entry.cachedReported = true;
         this.#scheduler.activate(sequence, effect.firstToken.token);
@@ -312,7 +308,7 @@ export class WorkerLoop {
   /** A handoff has ended on this side without an active sequence: the KV goes, and the owner hears of a failure. */
   #closeHandoff(entry: Entry, failure: HandoffFailure | null): void {
     this.#untrack(entry);
-    this.#count(failure ?? "ok");
+    this.#handoffs.count(failure ?? "ok");
     this.#scheduler.remove(entry.sequence);
     if (failure !== null && failure !== "cancelled") {
       this.#events.push({ kind: "failed", ...idOf(entry.sequence), reason: failure });
@@ -325,7 +321,7 @@ export class WorkerLoop {
   }
 
   #giveUp(entry: Entry, reason: HandoffFailure): void {
-    if (this.#handoffs.has(entry.sequence.request.id)) this.#failHandoff(entry, reason, true);
+    if (this.#handoffs.has(entry)) this.#failHandoff(entry, reason, true);
     this.#untrack(entry);
     this.#scheduler.remove(entry.sequence);
     const plan = this.#scheduler.planInFlight;
@@ -337,9 +333,7 @@ export class WorkerLoop {
   #untrack(entry: Entry): void {
     const { id } = entry.sequence.request;
     if (this.#entries.get(id) === entry) this.#entries.delete(id);
-    if (this.#handoffs.get(id) !== entry) return;
-    this.#handoffs.delete(id);
-    this.#areDeadlinesKnown = false;
+    this.#handoffs.remove(entry);
   }
 
   #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
@@ -355,25 +349,36 @@ export class WorkerLoop {
     this.#effects.push({ kind: "send", peer, message });
   }
 
-  #count(outcome: "ok" | HandoffFailure): void {
-    this.#handoffCounts[outcome] = (this.#handoffCounts[outcome] ?? 0) + 1;
+  #flushKvOps(): void {
+    this.#effects.push(...this.#blocks.takeEffects());
   }
 
-  #flushKvOps(): void {
-    const ops = this.#blocks.takeOps();
-    if (ops.length > 0) this.#effects.push({ kind: "kv-ops", ops });
+  /** Passes on what the lower tiers want. Returns whether sequences can go on whose KV has come up. */
+  #runTiers(nowMs: number): boolean {
+    if (this.#onboarder === null) return false;
+    const { effects, finished } = this.#onboarder.turn(nowMs);
+    if (effects.length > 0) this.#flushKvOps();
+    this.#effects.push(...effects);
+    for (const sequence of finished) this.#scheduler.onboarded(sequence);
+    return finished.length > 0;
   }
 
   #turn(nowMs: number): void {
+    this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) {
-      const entry = this.#handoffs.get(sequence.request.id);
+      const entry = this.#handoffs.find(idOf(sequence));
       assert(entry?.receiver, "an incoming sequence has no receiver");
       this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
     }
     if (this.#scheduler.planInFlight === null) {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
-      if (plan !== null) this.#effects.push({ kind: "execute", plan });
+      if (plan !== null) {
+        this.#stepStartMs = nowMs;
+        this.#effects.push({ kind: "execute", plan });
+      }
+      // What was to come up is gone already, for one that was admitted just now.
+      if (this.#runTiers(nowMs) && plan === null) this.#turn(nowMs);
     }
   }
 
@@ -384,13 +389,8 @@ export class WorkerLoop {
       assert(entry.sequence.request.id === requestId, "an entry is filed under another id");
       assert(entry.sequence.status !== "finished", `finished request ${requestId} is still tracked`);
     }
-    for (const [requestId, entry] of this.#handoffs) {
-      assert(this.#entries.get(requestId) === entry, "a handoff belongs to no request");
-      const deadlineMs = (entry.sender ?? entry.receiver)!.deadlineMs;
-      assert(!this.#areDeadlinesKnown || this.#handoffDeadlineMs <= deadlineMs, "a deadline is overlooked");
-      entry.sender?.checkInvariants();
-      entry.receiver?.checkInvariants();
-    }
+    this.#handoffs.checkInvariants(this.#entries);
+    this.#onboarder?.checkInvariants();
     this.#earlyReserves.checkInvariants();
   }
 }

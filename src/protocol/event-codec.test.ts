@@ -16,6 +16,7 @@ const LOAD: WorkerLoad = {
   prefixTokensQueried: 32,
   handoffs: { done: 3, timeout: 1 },
   handoffBytes: 785_000,
+  tiers: { disk: { blocks: 3, bytes: 40_000, hits: 2, misses: 9, evictions: 1, bad: 0, dropped: 4 } },
   rssBytes: 1e9,
 };
 

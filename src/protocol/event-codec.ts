@@ -118,6 +118,16 @@ function logprobOf(value: unknown): number {
 const countSchema = z.number().int().nonnegative();
 const errorCodeSchema = z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]);
 
+const tierStatsSchema = z.strictObject({
+  blocks: countSchema,
+  bytes: countSchema,
+  hits: countSchema,
+  misses: countSchema,
+  evictions: countSchema,
+  bad: countSchema,
+  dropped: countSchema,
+});
+
 const loadSchema = z.strictObject({
   numRunning: countSchema,
   numWaiting: countSchema,
@@ -133,6 +143,7 @@ const loadSchema = z.strictObject({
     .record(z.string().max(64), countSchema)
     .refine((labels) => Object.keys(labels).length <= MAX_HANDOFF_LABELS, "too many labels"),
   handoffBytes: countSchema,
+  tiers: z.partialRecord(z.enum(["host", "disk"]), tierStatsSchema),
   rssBytes: countSchema,
 });
 

@@ -38,13 +38,14 @@ test("an empty file is one prefill and one decode worker with every default", ()
     maxWaiting: 256,
     allowPlaintext: false,
     prefixCacheTokens: 4096,
+    tiers: { diskBytes: "8GiB", eviction: "lru" },
     threads: 1,
     logLevel: "info",
     workers: [
       { role: "prefill", count: 1 },
       { role: "decode", count: 1 },
     ],
-    gateway: { host: "127.0.0.1", port: 8080, keys: [] },
+    gateway: { host: "127.0.0.1", port: 8080, keys: [], tenants: [], publicPrefixes: [] },
     timeouts: { workerStartMs: 60_000, requestMs: 3_600_000, handoffWaitMs: 60_000, drainMs: 30_000 },
     placement: { policy: "priced", localPrefillBelowTokens: 16 },
     stub: { stepBaseMs: 0, prefillMsPerToken: 0, decodeMsPerSequence: 0 },
@@ -96,7 +97,7 @@ test("a longer context gets KV for at least one context, in whole blocks", () =>
 test("unknown keys name their line, column, what was meant and what is allowed", () => {
   const message = failure("engine: stub\ngateway:\n  port: 1\n  hots: x\n");
   expect(message).toBe(
-    'fleet.yaml:4:3: gateway: unknown key "hots" (did you mean host?); allowed: host, port, keys',
+    'fleet.yaml:4:3: gateway: unknown key "hots" (did you mean host?); allowed: host, port, keys, tenants, publicPrefixes',
   );
   expect(failure("chunkToken: 3")).toMatch(
     /^fleet.yaml:1:1: unknown key "chunkToken" \(did you mean chunkTokens\?\)/,
@@ -169,6 +170,9 @@ test.each([
   ],
   ["contextTokens: 1024\nkvTokensPerWorker: 2050", "not a whole number of blocks of 16; use 2064"],
   ["gateway: { host: 0.0.0.0 }", "needs API keys"],
+  ["gateway: { tenants: [{ name: a, cacheShare: 0.5 }] }", "fleet.yaml:1:24: no key is a's"],
+  ["gateway: { tenants: [{ name: default }, { name: default }] }", "stands here twice"],
+  ["gateway: { publicPrefixes: [{}] }", "needs exactly one of text and file"],
   ["gateway: { keys: [{ tenant: a, env: MISSING_KEY }] }", "environment variable MISSING_KEY is not set"],
 ])("the impossible combination %j is refused with what to do", (text, message) => {
   expect(failure(text)).toContain(message);

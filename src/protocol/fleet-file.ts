@@ -48,7 +48,9 @@ export type ServeConfig = Omit<Filled, "model" | "workers" | "gateway" | "kvToke
     readonly aliases: readonly string[];
   };
   readonly workers: ReadonlyArray<LocalWorkers | RemoteWorker>;
-  readonly gateway: { readonly host: string; readonly port: number; readonly keys: readonly ApiKeyHash[] };
+  readonly gateway: Omit<Filled["gateway"], "keys"> & { readonly keys: readonly ApiKeyHash[] };
+  /** Where to record what the dispatcher is told and decides; absent: nowhere. Never from the file. */
+  readonly record?: { readonly path: string; readonly twofoldVersion: string };
 };
 
 /** A fleet file that has been read: what it says, and where it says it. */
@@ -57,6 +59,9 @@ export interface FleetFile {
   /** `name:line:column` of the value at a path, or of the nearest thing around it that the file holds. */
   locate(path: ConfigPath): Origin;
 }
+
+/** The tenant of everybody when there are no keys. */
+export const OPEN_TENANT = "default";
 
 /** Workers of a fleet that names none: one of each role. */
 const DEFAULT_WORKERS: readonly LocalWorkers[] = [
@@ -100,12 +105,19 @@ export function resolveServeConfig(
     }
     return { tenant: key.tenant, sha256: createHash("sha256").update(secret).digest("hex") };
   });
+  const named = new Set<string>();
+  gateway.tenants.forEach(({ name }, index) => {
+    const hasKey = keys.length === 0 ? name === OPEN_TENANT : keys.some(({ tenant }) => tenant === name);
+    const message = named.has(name) ? `${name} stands here twice` : hasKey ? null : `no key is ${name}'s`;
+    if (message !== null) problems.push({ origin: originOf(["gateway", "tenants", index, "name"]), message });
+    named.add(name);
+  });
   const config: ServeConfig = {
     ...rest,
     kvTokensPerWorker: rest.kvTokensPerWorker ?? defaultKvTokens(rest),
     model: { path: model.path ?? null, name: model.name ?? null, aliases: model.aliases },
     workers: (workers ?? DEFAULT_WORKERS).map(toWorkers),
-    gateway: { host: gateway.host, port: gateway.port, keys },
+    gateway: { ...gateway, keys },
   };
   for (const conflict of findConflicts(config)) {
     problems.push({ origin: conflict.paths.map(originOf).join(" and "), message: conflict.message });

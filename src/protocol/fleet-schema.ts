@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { EVICTION_NAMES } from "../core/kv/tiers/eviction.ts";
 import { PLACEMENT_POLICY_NAMES } from "../core/router/policies/registry.ts";
 import { SCHEDULING_POLICY_NAMES } from "../core/scheduler/policies/registry.ts";
 import { AddressError, parseAddress } from "./address.ts";
+import { byteSizeSchema } from "./byte-size.ts";
 
 /** Most tokens of a context or a KV cache that a configuration may ask for. */
 const MAX_CONFIG_TOKENS = 16 * 1024 * 1024;
@@ -23,6 +25,10 @@ const MAX_WORKER_ENTRIES = 256;
 
 /** Most API keys. */
 const MAX_API_KEYS = 1024;
+
+/** Most system messages that all tenants share, and the longest one, in UTF-16 units. */
+const MAX_PUBLIC_PREFIXES = 64;
+export const MAX_PUBLIC_PREFIX_LENGTH = 256 * 1024;
 
 /** Most threads of one engine. */
 const MAX_THREADS = 256;
@@ -83,6 +89,21 @@ export const stubSchema = z.strictObject({
   stepBaseMs: z.number().min(0).max(MAX_STUB_MS).default(0),
   prefillMsPerToken: z.number().min(0).max(MAX_STUB_MS).default(0),
   decodeMsPerSequence: z.number().min(0).max(MAX_STUB_MS).default(0),
+});
+
+/** Disk that one worker takes unless told otherwise. */
+export const DEFAULT_DISK_KV = "8GiB";
+
+/** Stores of KV below the engine; each is used when it is named. */
+export const tiersSchema = z.strictObject({
+  /** Memory of each worker for KV that its engine no longer needs, such as `2GiB`. */
+  hostBytes: byteSizeSchema.optional(),
+  /** Folder for KV on disk, with one folder per worker in it; relative to the folder of the fleet file. */
+  diskPath: z.string().min(1).max(4096).optional(),
+  /** Bytes on disk per worker. */
+  diskBytes: byteSizeSchema.default(DEFAULT_DISK_KV),
+  /** Which prefixes go when a store is full. */
+  eviction: z.enum([...EVICTION_NAMES]).default("lru"),
 });
 
 /** Room for two of the default contexts. */
@@ -149,12 +170,35 @@ const apiKeySchema = z
     context.addIssue({ code: "custom", message: "needs exactly one of sha256 and env" });
   });
 
+const tenantSchema = z.strictObject({
+  /** As in `keys`. */
+  name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "is not 1 to 64 of A-Z a-z 0-9 . _ -"),
+  /** The most of each worker's prefix cache that the tenant's blocks may take while no request uses them. */
+  cacheShare: z.number().min(0).max(1).default(1),
+});
+
+const publicPrefixSchema = z
+  .strictObject({
+    /** A system message. */
+    text: z.string().min(1).max(MAX_PUBLIC_PREFIX_LENGTH).optional(),
+    /** A file that holds it, in UTF-8; relative to the folder of the fleet file. */
+    file: modelPathSchema.optional(),
+  })
+  .superRefine((prefix, context) => {
+    if ((prefix.text === undefined) !== (prefix.file === undefined)) return;
+    context.addIssue({ code: "custom", message: "needs exactly one of text and file" });
+  });
+
 const gatewaySchema = z.strictObject({
   /** Address to listen on. Anything but loopback needs `keys`. */
   host: z.string().min(1).max(253).default("127.0.0.1"),
   /** 0 picks a free port. */
   port: z.int().min(0).max(65_535).default(8080),
   keys: z.array(apiKeySchema).max(MAX_API_KEYS).default([]),
+  /** What tenants may have; those that are not named may have everything. */
+  tenants: z.array(tenantSchema).max(MAX_API_KEYS).default([]),
+  /** System messages whose KV all tenants share. */
+  publicPrefixes: z.array(publicPrefixSchema).max(MAX_PUBLIC_PREFIXES).default([]),
 });
 
 const timeoutsSchema = z.strictObject({
@@ -196,6 +240,7 @@ export const fleetFileSchema = z.strictObject({
   maxWaiting: maxWaitingSchema.default(256),
   /** Tokens of finished requests whose KV each worker keeps for requests that begin alike; 0 keeps none. */
   prefixCacheTokens: prefixCacheTokensSchema.default(4096),
+  tiers: tiersSchema.prefault({}),
   /** Threads per worker. */
   threads: threadsSchema.default(1),
   logLevel: logLevelSchema.default("info"),

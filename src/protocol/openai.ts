@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { cacheHintFields } from "./cache-hints.ts";
 import { type ErrorCode, ServingError } from "./errors.ts";
 
 /** Limits on what one request may hold. Each exists so that a small body cannot cause unbounded work. */
@@ -130,6 +131,7 @@ const generationFields = {
   ignore_eos: z.boolean().optional(),
   min_tokens: z.int().min(0).optional(),
   priority: z.int().min(-MAX_INT32).max(MAX_INT32).optional(),
+  ...cacheHintFields,
   // Known, and refused below when they ask for something that does not exist here.
   response_format: z.object({ type: z.string() }).optional(),
 };

@@ -86,7 +86,7 @@ const kvEventSchema = z
     return { kind: "stored", tier: event[1], parent: event[2], hashes: event[3] };
   });
 
-const countSchema = z.number().int().nonnegative();
+export const countSchema = z.number().int().nonnegative();
 const amountSchema = z.number().nonnegative();
 
 const stepSchema = z

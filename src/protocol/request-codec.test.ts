@@ -62,6 +62,12 @@ const requestArbitrary: fc.Arbitrary<Request> = fc.record(
     cacheSalt: fc.string({ maxLength: 64 }),
     priority: number(-1e9, 1e9),
     knownBlockHashes: hashes,
+    retention: fc.record({
+      keep: fc.constantFrom("none", "default", "long"),
+      ttlMs: fc.option(fc.integer({ min: 1, max: 1e9 })),
+    }),
+    expectedFanOut: fc.integer({ min: 1, max: 4096 }),
+    cacheShare: number(0, 1),
   },
   { requiredKeys: REQUIRED },
 );
@@ -97,6 +103,12 @@ describe("submissions", () => {
         });
       }),
     );
+  });
+
+  it("say how many of their hashes are public", () => {
+    const request = { ...REQUEST, knownBlockHashes: new Int32Array(2 * HASH_WORDS), publicBlocks: 2 };
+    expect(decodeSubmission(parsed(request)).request).toEqual(request);
+    expect(() => decodeSubmission(parsed({ ...request, publicBlocks: 3 }))).toThrow("known block hashes");
   });
 
   it("carry a view into a larger array without its surroundings", () => {
@@ -144,6 +156,12 @@ describe("submissions", () => {
     ["request.knownBlockHashes", base64(1, 2, 3)],
     ["request.knownBlockHashes", base64(1, 2, 3, 4).slice(1)],
     ["request.knownBlockHashes", null],
+    ["request.publicBlocks", 1],
+    ["request.publicBlocks", 0],
+    ["request.retention", { keep: "forever", ttlMs: null }],
+    ["request.retention", { keep: "long", ttlMs: 0 }],
+    ["request.expectedFanOut", 0],
+    ["request.cacheShare", 1.5],
     ["request.knownBlockHashes", Buffer.alloc((MAX_SUBMITTED_HASHES + 1) * 16).toString("base64")],
     ["request.maxOutputTokens", 0],
     ["request.maxOutputTokens", MAX_REQUEST_TOKENS + 1],

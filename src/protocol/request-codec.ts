@@ -21,6 +21,12 @@ export const MAX_SUBMITTED_HASHES = 128 * 1024;
 /** Most bytes of a submission's JSON: two full token arrays and the hashes in base64, and room for the rest. */
 export const MAX_SUBMISSION_BYTES = 16 * 1024 * 1024;
 
+/** Longest time for which KV may be asked to be kept: 30 days. */
+export const MAX_RETENTION_MS = 30 * 24 * 3_600_000;
+
+/** Most requests that may be announced for one prompt. */
+export const MAX_FAN_OUT = 4096;
+
 const MAX_CACHE_SALT_LENGTH = 256;
 const MAX_ADDRESS_LENGTH = 512;
 const MAX_TOKEN_ID = 2 ** 31 - 1;
@@ -140,7 +146,7 @@ const requestSchema = z
     epoch: epochSchema,
     promptTokens: tokensSchema.refine((tokens) => tokens.length > 0, "must hold at least one token"),
     /** A worker takes the chain on trust: who can submit can put KV under any name. That it fits the prompt is checked. */
-    knownBlockHashes: wordsSchema(HASH_WORDS, MAX_SUBMITTED_HASHES, "block hashes").optional(),
+    knownBlockHashes: wordsSchema(HASH_WORDS, MAX_SUBMITTED_HASHES, "block hashes").exactOptional(),
     resumedTokens: tokensSchema,
     maxOutputTokens: z.number().int().min(1).max(MAX_REQUEST_TOKENS),
     minOutputTokens: z.number().int().min(0).max(MAX_REQUEST_TOKENS),
@@ -148,15 +154,23 @@ const requestSchema = z
     sampling: samplingSchema,
     cacheSalt: z.string().max(MAX_CACHE_SALT_LENGTH),
     priority: z.number(),
+    publicBlocks: z.number().int().min(1).max(MAX_SUBMITTED_HASHES).exactOptional(),
+    retention: z
+      .strictObject({
+        keep: z.enum(["none", "default", "long"]),
+        ttlMs: z.number().int().min(1).max(MAX_RETENTION_MS).nullable(),
+      })
+      .exactOptional(),
+    expectedFanOut: z.number().int().min(1).max(MAX_FAN_OUT).exactOptional(),
+    cacheShare: z.number().min(0).max(1).exactOptional(),
   })
   .refine((request) => request.resumedTokens.length < request.maxOutputTokens, {
     path: ["maxOutputTokens"],
     message: "must exceed the number of resumed tokens: nothing is left to generate",
   })
-  .transform(
-    ({ knownBlockHashes, ...request }): Request =>
-      // Absent is absent: `undefined` would be another shape of object in the hot path.
-      knownBlockHashes === undefined ? request : { ...request, knownBlockHashes },
+  .refine(
+    ({ publicBlocks = 0, knownBlockHashes }) => publicBlocks * HASH_WORDS <= (knownBlockHashes?.length ?? 0),
+    { path: ["publicBlocks"], message: "must be among the known block hashes" },
   );
 
 const assignmentSchema = z.discriminatedUnion("kind", [

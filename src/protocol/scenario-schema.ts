@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { EVICTION_NAMES } from "../core/kv/tiers/eviction.ts";
 import { blockSizeTokensSchema, placementPolicySchema, policySchema, roleSchema } from "./fleet-schema.ts";
 import { networkSchema } from "./network-schema.ts";
 import { sloSchema } from "./slo-schema.ts";
@@ -75,6 +76,18 @@ const hostSchema = z.strictObject({
   prefillTokenMs: z.number().min(0).max(MAX_MS).optional(),
 });
 
+/** Largest store of KV of a worker, in gigabytes. */
+const MAX_TIER_GB = 1e6;
+
+/** Stores of KV below a worker's accelerators. Bandwidths are per worker and direction, in 10^9 bytes per second. */
+const poolTiersSchema = z.strictObject({
+  hostGB: z.number().gt(0).max(MAX_TIER_GB).optional(),
+  hostGBps: z.number().gt(0).max(1e6).default(25),
+  diskGB: z.number().gt(0).max(MAX_TIER_GB).optional(),
+  diskGBps: z.number().gt(0).max(1e6).default(5),
+  eviction: z.enum([...EVICTION_NAMES]).default("lru"),
+});
+
 const poolSchema = z.strictObject({
   /** Workers are called NAME-0, NAME-1, … */
   name: wordSchema,
@@ -98,6 +111,8 @@ const poolSchema = z.strictObject({
   kvTokens: z.int().min(1).max(MAX_TOKENS).optional(),
   /** Tokens of unused prefixes that stay cached; 0: none; default: as many as fit. */
   prefixCacheTokens: z.int().min(0).max(MAX_TOKENS).optional(),
+  /** Tiers of KV below the device; each is there when its size is given. */
+  tiers: poolTiersSchema.optional(),
   startUpSeconds: z.number().min(0).max(MAX_VIRTUAL_SECONDS).default(0),
   /** What the engine adds to its kernels: as measured with vLLM, asynchronous planning included, or nothing but `host`. */
   engine: engineSchema.default("vllm"),

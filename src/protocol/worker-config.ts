@@ -25,6 +25,7 @@ import {
   roleSchema,
   stubSchema,
   threadsSchema,
+  tiersSchema,
 } from "./fleet-schema.ts";
 import { workerIdSchema } from "./request-codec.ts";
 import { findSizeConflicts } from "./serve-conflicts.ts";
@@ -55,6 +56,8 @@ export const workerConfigSchema = z.strictObject({
   maxRunning: maxRunningSchema.default(16),
   maxWaiting: maxWaitingSchema.default(256),
   prefixCacheTokens: prefixCacheTokensSchema.default(4096),
+  /** As in the fleet file, and the name of this worker's folder on disk; without one the first that no other worker uses. */
+  tiers: tiersSchema.extend({ diskFolder: workerIdSchema.optional() }).prefault({}),
   handoffWaitMs: handoffWaitMsSchema.default(60_000),
   threads: threadsSchema.default(1),
   /** Sequences whose KV the engine keeps apart; by default what the engine offers. */

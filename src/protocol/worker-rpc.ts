@@ -1,4 +1,5 @@
 import type { KvEventBatch } from "../core/kv/kv-events.ts";
+import type { LowerTier, TierStats } from "../core/kv/tiers/segment.ts";
 import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../core/request.ts";
 import type { ObservedStep } from "../core/router/placement.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
@@ -49,6 +50,8 @@ export interface WorkerLoad {
   readonly prefixTokensQueried: number;
   readonly handoffs: Readonly<Record<string, number>>;
   readonly handoffBytes: number;
+  /** Tiers of KV below the engine, by name. */
+  readonly tiers: Readonly<Partial<Record<LowerTier, TierStats>>>;
   readonly rssBytes: number;
 }
 

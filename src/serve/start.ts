@@ -1,4 +1,5 @@
-import { Dispatcher } from "../core/dispatch/dispatcher.ts";
+import { Dispatcher, type DispatcherLimits } from "../core/dispatch/dispatcher.ts";
+import { RecordedDispatcher } from "../core/dispatch/recorded-dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
 import { createPlacementPolicy } from "../core/router/policies/registry.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
@@ -8,11 +9,14 @@ import { openTokenizer } from "./engine/open-engine.ts";
 import type { Tokenizer } from "./engine/tokenizer.ts";
 import { fleetKeys } from "./fleet/fleet-keys.ts";
 import { registerFleetMetrics } from "./fleet/fleet-metrics.ts";
+import { keptSecret } from "./fleet/kept-secret.ts";
 import { LocalWorkers, newFleetSecret } from "./fleet/local-workers.ts";
 import { type FleetIdentity, RemoteWorker } from "./fleet/remote-worker.ts";
 import { WorkerFleet } from "./fleet/worker-fleet.ts";
 import { createGateway, type Gateway } from "./gateway/gateway.ts";
+import { readPublicPrefix } from "./gateway/public-prefix-file.ts";
 import { createRunDirectory, defaultRunDirectory } from "./run-directory.ts";
+import { DispatchRecord } from "./telemetry/dispatch-record.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 
 /** Requests, waiting ones included, that the fleet takes at once. Each API choice is one. */
@@ -60,9 +64,11 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
         : { engine: "llama", modelPath: config.model.path! },
     );
     closers.push(() => tokenizer.close());
-    const fleet = createFleet(config, tokenizer, logger);
+    const record = await beginRecord(config, logger);
+    closers.push(() => record?.close());
+    const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
-    const secret = process.env[FLEET_SECRET_ENV] || newFleetSecret();
+    const secret = process.env[FLEET_SECRET_ENV] || (await ownSecret(config.tiers.diskPath, logger));
     const modelName = config.model.name ?? tokenizer.modelName;
     // The address is taken before any worker starts: a port in use is the commonest mistake, and quick to tell.
     const gateway = await openGateway({ config, tokenizer, fleet, logger, secret, modelName });
@@ -84,7 +90,39 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
   }
 }
 
-function createFleet(config: ServeConfig, tokenizer: Tokenizer, logger: Logger): WorkerFleet {
+/** A secret that nobody has set: the one of the folder for KV on disk, else a new one. */
+async function ownSecret(diskPath: string | undefined, logger: Logger): Promise<string> {
+  if (diskPath === undefined) return newFleetSecret();
+  return keptSecret(diskPath).catch((error: Error) => {
+    logger.warn({ problem: error.message }, "KV on disk will not be usable after a restart");
+    return newFleetSecret();
+  });
+}
+
+function dispatcherLimits(config: ServeConfig): DispatcherLimits {
+  const maxWaitMs = config.timeouts.workerStartMs;
+  return { maxRequests: MAX_REQUESTS, maxWaitMs, maxAttempts: MAX_ATTEMPTS };
+}
+
+function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
+  if (config.record === undefined) return null;
+  const { path, twofoldVersion } = config.record;
+  const header = {
+    twofoldVersion,
+    world: "server" as const,
+    policy: { name: config.placement.policy, options: config.placement },
+    dispatcher: dispatcherLimits(config),
+    blockSizeTokens: config.blockSizeTokens,
+  };
+  return DispatchRecord.begin(path, header, { logger });
+}
+
+function createFleet(
+  config: ServeConfig,
+  tokenizer: Tokenizer,
+  logger: Logger,
+  record: DispatchRecord | null,
+): WorkerFleet {
   const contextTokens = Math.min(config.contextTokens, tokenizer.trainedContextTokens);
   if (contextTokens < config.contextTokens) {
     logger.warn(
@@ -92,12 +130,12 @@ function createFleet(config: ServeConfig, tokenizer: Tokenizer, logger: Logger):
       "context limited to what the model was made for",
     );
   }
-  const dispatcher = new Dispatcher({
+  const options = {
+    ...dispatcherLimits(config),
     placement: createPlacementPolicy(config.placement.policy, config.placement),
-    maxRequests: MAX_REQUESTS,
-    maxWaitMs: config.timeouts.workerStartMs,
-    maxAttempts: MAX_ATTEMPTS,
-  });
+  };
+  const dispatcher =
+    record === null ? new Dispatcher(options) : new RecordedDispatcher(options, (entry) => record.add(entry));
   return new WorkerFleet({ dispatcher, contextTokens, nowMs: () => performance.now(), logger });
 }
 
@@ -117,6 +155,8 @@ function openGateway(parts: {
     modelAliases: config.model.aliases,
     apiKeys: config.gateway.keys.map(({ tenant, sha256 }) => ({ name: tenant, sha256 })),
     cacheSecret: fleetKeys(secret).cacheSecret,
+    cacheShares: new Map(config.gateway.tenants.map(({ name, cacheShare }) => [name, cacheShare])),
+    publicPrefixes: config.gateway.publicPrefixes.map(readPublicPrefix),
     host: config.gateway.host,
     port: config.gateway.port,
     logger,
@@ -156,6 +196,7 @@ async function startWorkers(parts: {
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
       prefixCacheTokens: config.prefixCacheTokens,
+      tiers: config.tiers,
       handoffWaitMs: config.timeouts.handoffWaitMs,
       threads: config.threads,
       allowPlaintext: config.allowPlaintext,

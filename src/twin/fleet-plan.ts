@@ -18,7 +18,7 @@ import type { RecordedWorker, WorkerPower } from "./record/recorder.ts";
 import { createReference, type Reference } from "./record/reference-times.ts";
 import type { WorkerEconomics } from "./report/economics.ts";
 import type { ReportedWorker } from "./report/run-result.ts";
-import type { TwinFault, TwinWorkerSpec } from "./twin-spec.ts";
+import type { TwinFault, TwinTier, TwinWorkerSpec } from "./twin-spec.ts";
 
 /** Most workers of a fleet. */
 export const MAX_FLEET_WORKERS = 100_000;
@@ -167,6 +167,7 @@ function planPool(file: ScenarioFile, pool: ScenarioPool, device: PartDevice, pe
       ...(pool.prefixCacheTokens === undefined
         ? {}
         : { maxCachedBlocks: Math.floor(pool.prefixCacheTokens / blockTokens) }),
+      ...tiersOf(pool),
       startUpMs: pool.startUpSeconds * 1000,
       plansAhead: perf.plansAhead ?? false,
     })),
@@ -178,8 +179,40 @@ function planPool(file: ScenarioFile, pool: ScenarioPool, device: PartDevice, pe
     })),
     reported: ids.map((id) => ({ id, pool: pool.name, kvCapacityBlocks: numBlocks, economics })),
     recorded: ids.map((id) => ({ id, pool: pool.name, power: economics.power })),
-    assumptions: device.assumptions.map((statement) => ({ subject: pool.device, statement })),
+    assumptions: [
+      ...device.assumptions.map((statement) => ({ subject: pool.device, statement })),
+      ...tierAssumptions(pool),
+    ],
   };
+}
+
+/** What a disk adds to each read and write. */
+const DISK_LATENCY_MS = 0.1;
+
+function tiersOf({ tiers }: ScenarioPool): Pick<TwinWorkerSpec, "tiers"> {
+  if (tiers === undefined) return {};
+  const { hostGB, hostGBps, diskGB, diskGBps, eviction } = tiers;
+  const list: TwinTier[] = [];
+  if (hostGB !== undefined)
+    list.push({ tier: "host", maxBytes: hostGB * 1e9, bytesPerSecond: hostGBps * 1e9, latencyMs: 0 });
+  if (diskGB !== undefined) {
+    const bytesPerSecond = diskGBps * 1e9;
+    list.push({ tier: "disk", maxBytes: diskGB * 1e9, bytesPerSecond, latencyMs: DISK_LATENCY_MS });
+  }
+  return list.length === 0 ? {} : { tiers: { tiers: list, eviction } };
+}
+
+function tierAssumptions({ name, tiers }: ScenarioPool): Assumption[] {
+  const statements: string[] = [];
+  if (tiers?.hostGB !== undefined)
+    statements.push(
+      `KV moves to and from host memory at ${tiers.hostGBps} GB/s per worker, beside everything else`,
+    );
+  if (tiers?.diskGB !== undefined)
+    statements.push(
+      `KV moves to and from disk at ${tiers.diskGBps} GB/s per worker, ${DISK_LATENCY_MS} ms per piece`,
+    );
+  return statements.map((statement) => ({ subject: name, statement }));
 }
 
 /** Power and price of a worker: the scenario's figures, else the catalogue's; null where one is missing. */

@@ -17,6 +17,8 @@ export interface RequestOutcome {
   readonly maxGapMs: number;
   /** Mean of the longest tenth of the gaps, at least one of them (Mooncake's TBT); null unless asked for, or without a gap. */
   readonly worstGapsMs: number | null;
+  /** Gaps between its tokens in their order; null unless asked for. */
+  readonly gapsMs: readonly number[] | null;
   /** From arrival to the start of the first step that computes the request (scheduling delay); null when none has. */
   readonly queuedMs: number | null;
   /** Prompt tokens found in a prefix cache at the first admission. */
@@ -44,7 +46,7 @@ export interface StepRow {
  * (rows and their loads are filled again).
  */
 export interface TwinObserver {
-  /** Whether outcomes are to have `worstGapsMs`, for which every gap of a request is kept until its end. Default false. */
+  /** Whether outcomes are to have `gapsMs` and `worstGapsMs`: every gap of a request is then kept until its end. Default false. */
   readonly wantsGaps?: boolean;
   requestArrived(request: WorkloadRequest, nowMs: number): void;
   requestPlaced(request: WorkloadRequest, decision: PlacementDecision, nowMs: number): void;

@@ -1,20 +1,27 @@
-import { type ScenarioFile, scenarioError } from "../protocol/scenario-file.ts";
+import { type ScenarioFile, type ScenarioValues, scenarioError } from "../protocol/scenario-file.ts";
 import type { Assumption, RunResult } from "../protocol/simulation-schema.ts";
 import { distinct, networkStatements, scenarioAssumptions } from "./assumptions.ts";
 import { at, type FleetPlan, planFleet, planReference } from "./fleet-plan.ts";
 import type { TwinParts } from "./parts.ts";
+import { DispatchLogFile } from "./record/dispatch-log-file.ts";
 import { Recorder, type RunProgress } from "./record/recorder.ts";
 import type { Reference } from "./record/reference-times.ts";
 import { makeRunDetail, type RunDetail } from "./report/run-detail.ts";
 import { durationOf, makeRunResult } from "./report/run-result.ts";
 import { sloSets } from "./slo-sets.ts";
-import type { TwinSpec } from "./twin-spec.ts";
+import type { TwinSpec, TwinSummary } from "./twin-spec.ts";
 import { isEndless } from "./workload/open-workload.ts";
 import { LimitedSource } from "./workload/transforms.ts";
 import type { WorkloadSource } from "./workload/workload.ts";
 
 /** Virtual time of a run whose workload ends, if the scenario sets no limit: a week. */
 const DEFAULT_VIRTUAL_SECONDS = 604_800;
+
+/** A file that a run's dispatcher is recorded in. */
+export interface RunRecord {
+  readonly path: string;
+  readonly twofoldVersion: string;
+}
 
 /** A scenario whose fleets are planned once and run with any number of seeds. */
 export class Simulation {
@@ -57,11 +64,15 @@ export class Simulation {
     ];
   }
 
-  /** Runs a fleet with a seed to its end. */
+  /**
+   * Runs a fleet with a seed to its end. With `record` its dispatcher is recorded there; throws a system error when the file can't
+   * be written.
+   */
   run(
     fleet: string,
     seed: number,
     onProgress?: (progress: RunProgress) => void,
+    record?: RunRecord,
   ): { result: RunResult; detail: RunDetail } {
     const plan = this.plan(fleet);
     const { values } = this.file;
@@ -73,11 +84,49 @@ export class Simulation {
       reference: this.#reference,
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    const summary = this.#parts.run(spec, source, recorder);
+    const summary =
+      record === undefined
+        ? this.#parts.run(spec, source, recorder)
+        : this.#recorded(spec, this.#placementOf(fleet), seed, record, (recorded) =>
+            this.#parts.run(recorded, source, recorder),
+          );
     const site = { pue: values.power.pue, dollarsPerKwh: values.price.dollarsPerKwh ?? null };
     const context = { seed, workers: plan.reported, site, maxVirtualMs: spec.maxVirtualMs };
     const result = makeRunResult(recorder, summary, context);
     return { result, detail: makeRunDetail(recorder, durationOf(recorder, summary)) };
+  }
+
+  #placementOf(fleet: string): ScenarioValues["placement"] {
+    const { values } = this.file;
+    return values.fleets[fleet]?.placement ?? values.placement;
+  }
+
+  #recorded(
+    spec: TwinSpec,
+    { policy: name, ...options }: ScenarioValues["placement"],
+    seed: number,
+    { path, twofoldVersion }: RunRecord,
+    run: (spec: TwinSpec) => TwinSummary,
+  ): TwinSummary {
+    let file: DispatchLogFile | null = null;
+    const record: NonNullable<TwinSpec["record"]> = (dispatcher) => {
+      const blockSizeTokens = spec.workers[0]!.blockTokens;
+      const policy = { name, options: { ...options, seed } };
+      const opened = new DispatchLogFile(path, {
+        twofoldVersion,
+        world: "twin",
+        policy,
+        dispatcher,
+        blockSizeTokens,
+      });
+      file = opened;
+      return (entry) => opened.add(entry);
+    };
+    try {
+      return run({ ...spec, record });
+    } finally {
+      (file as DispatchLogFile | null)?.close();
+    }
   }
 
   #open(fleet: string, seed: number): { spec: TwinSpec; source: WorkloadSource } {
@@ -87,7 +136,7 @@ export class Simulation {
     const section = values.fleets[fleet];
     const networkPath = section?.network === undefined ? ["network"] : ["fleets", fleet, "network"];
     const placementPath = section?.placement === undefined ? ["placement"] : ["fleets", fleet, "placement"];
-    const placement = section?.placement ?? values.placement;
+    const placement = this.#placementOf(fleet);
     const parts = this.#parts;
     const { network, assumptions } = at(file, networkPath, () =>
       parts.network(section?.network ?? values.network, plan.endpoints),

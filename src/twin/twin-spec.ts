@@ -1,9 +1,22 @@
+import type { DispatcherLimits } from "../core/dispatch/dispatcher.ts";
+import type { DispatchEntry } from "../core/dispatch/recorded-dispatcher.ts";
 import type { HandoffOrder } from "../core/handoff/sender.ts";
+import type { EvictionName } from "../core/kv/tiers/eviction.ts";
+import type { LowerTier } from "../core/kv/tiers/segment.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import type { WorkerId, WorkerRole } from "../core/request.ts";
 import type { PlacementPolicy } from "../core/router/placement.ts";
 import type { StepPlan } from "../core/scheduler/step-plan.ts";
 import type { Network } from "./network/network.ts";
+
+/** A store of KV below a worker's accelerators. */
+export interface TwinTier {
+  readonly tier: LowerTier;
+  readonly maxBytes: number;
+  /** Of the worker, in each direction; what moves takes turns. */
+  readonly bytesPerSecond: number;
+  readonly latencyMs: number;
+}
 
 /** One simulated worker: the production loop on a modelled engine. Roles are data: every worker runs the same code. */
 export interface TwinWorkerSpec {
@@ -22,6 +35,8 @@ export interface TwinWorkerSpec {
   readonly numBlocks?: number;
   /** Blocks kept as prefix cache while unused; 0 turns the cache off; default all. */
   readonly maxCachedBlocks?: number;
+  /** Tiers of KV below the device, nearest first. Absent: none. They are empty after a restart. */
+  readonly tiers?: { readonly tiers: readonly TwinTier[]; readonly eviction: EvictionName };
   /** From the start of the run, or of a restart, until the worker is ready. */
   readonly startUpMs: number;
   /**
@@ -70,6 +85,11 @@ export interface TwinSpec {
   readonly maxStepsPerPlan?: number;
   /** Called with every plan that a worker begins, for comparisons with another driver of the same code. */
   readonly onPlan?: (worker: WorkerId, plan: StepPlan) => void;
+  /**
+   * Called once with the dispatcher's limits; what it returns is called with everything that the dispatcher is told, and its decisions. Placement
+   * then gets no perf model, as in the server.
+   */
+  readonly record?: (limits: DispatcherLimits) => (entry: DispatchEntry) => void;
 }
 
 /** How a run ended. */

@@ -468,6 +468,29 @@ export function engineSuite(
       expect(await engine.exportKv(range)).toEqual(numBefore);
     });
 
+    it("cuts an export so that the part can be imported, and equals what an export of the part gives", async () => {
+      const engine = await openEngine();
+      const prompt = promptOf(engine, 132, 40);
+      const sequence = sequenceAt(0, { prompt });
+      await runStep(engine, chunkOf(sequence, 0, 40));
+      const whole = { start: 4, end: 36 };
+      const bytes = await engine.exportKv({ slot: 0, ...whole });
+      for (const part of [whole, { start: 4, end: 20 }, { start: 20, end: 36 }, { start: 9, end: 10 }]) {
+        const slice = engine.sliceKv(bytes, whole, part);
+        expect(slice, JSON.stringify(part)).toEqual(await engine.exportKv({ slot: 0, ...part }));
+      }
+      await engine.applyKvOps([{ kind: "share", slot: 0, to: 3, start: 0, end: 4 }]);
+      const half = { start: 4, end: 30 };
+      await engine.importKv({ slot: 3, ...half }, engine.sliceKv(bytes, whole, half));
+      const target = sequenceAt(3, { prompt });
+      target.numComputedTokens = half.end;
+      expect(await generate(engine, target, 6)).toEqual(await alone({ prompt }, 6));
+      for (const wrong of [bytes.subarray(0, -1), new Uint8Array(0)]) {
+        expect(() => engine.sliceKv(wrong, whole, half)).toThrow(/does not fit/);
+      }
+      expect(() => engine.sliceKv(bytes, { start: 3, end: 35 }, half)).toThrow(/does not fit/);
+    });
+
     it("finishes what was asked for when closed, and refuses what comes after", async () => {
       const engine = await open(LIMITS);
       const sequence = sequenceAt(0, { prompt: promptOf(engine, 140, 50) });

@@ -1,6 +1,8 @@
-import type { FinishReason, Request } from "../../src/core/request.ts";
+import type { FinishReason, Request, RequestId } from "../../src/core/request.ts";
 import type { SampledToken } from "../../src/core/scheduler/step-plan.ts";
 import { type ErrorCode, ServingError } from "../../src/protocol/errors.ts";
+import type { ExplainedRequest } from "../../src/protocol/explained.ts";
+import { DecisionLog } from "../../src/serve/fleet/decision-log.ts";
 import type {
   BlockIdentity,
   Fleet,
@@ -85,6 +87,7 @@ export class FakeFleet implements Fleet {
   onSubmit: ((request: FakeRequest) => void) | null = null;
   readonly submitted: FakeRequest[] = [];
   workerList: WorkerStatus[] = [];
+  readonly decisions = new DecisionLog("load");
   #numTaken = 0;
   readonly #takers: Array<(request: FakeRequest) => void> = [];
 
@@ -92,6 +95,7 @@ export class FakeFleet implements Fleet {
     if (this.refusal !== null) throw this.refusal;
     const fake = new FakeRequest(request, listener);
     this.submitted.push(fake);
+    this.decisions.submitted(request);
     this.onSubmit?.(fake);
     const taker = this.#takers.shift();
     if (taker !== undefined) {
@@ -118,5 +122,9 @@ export class FakeFleet implements Fleet {
 
   workers(): readonly WorkerStatus[] {
     return this.workerList;
+  }
+
+  explain(requestId: RequestId, cacheSalt: string): readonly ExplainedRequest[] {
+    return this.decisions.explain(requestId, cacheSalt);
   }
 }

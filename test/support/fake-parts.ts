@@ -245,6 +245,7 @@ class FakeRun {
       numOutputTokens: item.numOutput,
       maxGapMs: item.maxGapMs,
       worstGapsMs: null,
+      gapsMs: null,
       queuedMs: null,
       numCachedTokens: request.kind === "chat" ? Math.floor(request.inputTokens / 4) : 0,
       prefillWorker: item.prefillWorker,

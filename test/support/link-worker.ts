@@ -25,6 +25,7 @@ export const IDLE_LOAD: WorkerLoad = {
   prefixTokensQueried: 0,
   handoffs: {},
   handoffBytes: 0,
+  tiers: {},
   rssBytes: 1,
 };
 

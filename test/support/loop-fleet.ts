@@ -106,6 +106,9 @@ export class LoopFleet {
     const choices: Array<() => void> = [];
     if (this.#pendingSubmits.length > 0) choices.push(() => this.#submit());
     for (const worker of this.workers.values()) {
+      if (worker.io.length > 0) {
+        choices.push(() => worker.io.splice(this.#choose(worker.io.length), 1)[0]!(this.nowMs));
+      }
       if (worker.jobs.length > 0) choices.push(() => worker.runJob(this.nowMs));
     }
     for (const from of new Set(this.#reports.map((report) => report.from))) {

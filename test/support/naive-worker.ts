@@ -2,6 +2,9 @@ import type { HandoffId, HandoffMessage } from "../../src/core/handoff/messages.
 import { DEFAULT_HANDOFF_TIMEOUTS, type HandoffTimeouts } from "../../src/core/handoff/sender.ts";
 import { BlockManager } from "../../src/core/kv/block-manager.ts";
 import type { KvRange } from "../../src/core/kv/kv-ops.ts";
+import { KvTiers, type KvTiersOptions, type OffloadOp } from "../../src/core/kv/tiers/kv-tiers.ts";
+import { Onboarder } from "../../src/core/kv/tiers/onboarder.ts";
+import type { LowerTier } from "../../src/core/kv/tiers/segment.ts";
 import type { Request, WorkerId } from "../../src/core/request.ts";
 import { findSchedulingPolicy } from "../../src/core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../src/core/scheduler/scheduler.ts";
@@ -51,9 +54,13 @@ export interface NaiveWorkerOptions {
   readonly maxRunning?: number;
   readonly maxWaiting?: number;
   readonly timeouts?: Partial<HandoffTimeouts>;
+  /** Lower tiers; a token has one byte. */
+  readonly tiers?: Pick<KvTiersOptions, "tiers" | "eviction" | "maxPendingBytes">;
+  /** Whether the next read or write of a tier fails. */
+  readonly failsNext?: () => boolean;
 }
 
-type EngineJob = Extract<WorkerEffect, { kind: "kv-ops" | "execute" | "push-kv" | "install-kv" }>;
+type EngineJob = Extract<WorkerEffect, { kind: "kv-ops" | "execute" | "push-kv" | "install-kv" | "offload" }>;
 
 /** What leaves a naive worker: messages to peers in order, and events to the owner. */
 export interface Outbox {
@@ -70,17 +77,29 @@ export class NaiveWorker {
   readonly cells = new KvCells();
   readonly plans: StepPlan[] = [];
   readonly jobs: EngineJob[] = [];
+  readonly tiers: KvTiers | null;
+  /** Reads and writes of tiers that are under way; they may end in any order. */
+  readonly io: Array<(nowMs: number) => void> = [];
+  readonly stores: Record<LowerTier, Map<number, readonly string[]>> = { host: new Map(), disk: new Map() };
+  readonly #failsNext: () => boolean;
   readonly #outbox: Outbox;
 
   constructor(id: WorkerId, outbox: Outbox, options: NaiveWorkerOptions = {}) {
     this.id = id;
     this.#outbox = outbox;
+    this.#failsNext = options.failsNext ?? (() => false);
     const blockSizeTokens = options.blockSizeTokens ?? 4;
+    this.tiers =
+      options.tiers === undefined
+        ? null
+        : new KvTiers({ ...options.tiers, blockSizeTokens, bytesPerToken: 1 });
+    const onboarder = this.tiers === null ? null : new Onboarder(this.tiers, blockSizeTokens);
     this.blocks = new BlockManager({
       numBlocks: options.numBlocks ?? 64,
       blockSizeTokens,
       numSlots: options.numSlots ?? 32,
       modelId: "naive",
+      ...(this.tiers === null ? {} : { tiers: this.tiers }),
     });
     const policy = findSchedulingPolicy(options.policy ?? "chunked");
     if (policy === null) throw new Error(`no policy ${options.policy}`);
@@ -93,6 +112,7 @@ export class NaiveWorker {
         maxRunning,
         maxWaiting,
         endOfGenerationTokens: new Set([END_OF_GENERATION]),
+        ...(onboarder === null ? {} : { onboarder }),
       },
       this.blocks,
     );
@@ -102,6 +122,7 @@ export class NaiveWorker {
       blocks: this.blocks,
       maxRequests: maxWaiting + maxRunning,
       timeouts,
+      ...(onboarder === null ? {} : { onboarder }),
     });
   }
 
@@ -113,6 +134,11 @@ export class NaiveWorker {
       else if (effect.kind === "execute") {
         this.plans.push(effect.plan);
         this.jobs.push(effect);
+      } else if (effect.kind === "read-tier") this.io.push((nowMs) => this.#read(effect, nowMs));
+      else if (effect.kind === "delete-tier") {
+        // What is removed is there, whole, at the time: an oracle for deletes that come too early, twice or not at all.
+        if (!this.stores[effect.tier].delete(effect.segment.id))
+          throw new Error(`${effect.tier} deletes a segment that it does not have`);
       } else if (effect.kind !== "abort-step" && effect.kind !== "kv-events") this.jobs.push(effect);
     }
   }
@@ -122,7 +148,10 @@ export class NaiveWorker {
     const job = this.jobs.shift();
     if (job === undefined) return false;
     if (job.kind === "kv-ops") this.cells.apply(job.ops);
-    else if (job.kind === "execute") this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs);
+    else if (job.kind === "execute") {
+      // A token takes a millisecond as far as the loop learns from it; otherwise time stands still.
+      this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs + job.plan.numTokens);
+    } else if (job.kind === "offload") this.#offload(job);
     else if (job.kind === "push-kv") this.#push(job.peer, job.id, job.range, nowMs);
     else this.#install(job.id, job.range, job.payload as string[], nowMs);
     this.settle();
@@ -143,18 +172,47 @@ export class NaiveWorker {
     return { kind: "done", samples };
   }
 
-  #push(peer: WorkerId, id: HandoffId, range: KvRange, nowMs: number): void {
+  #export(range: KvRange): string[] {
     const payload: string[] = [];
     for (let position = range.start; position < range.end; position++) {
       const content = this.cells.content(range.slot, position);
       if (content === undefined) throw new Error(`slot ${range.slot} lacks position ${position} to export`);
       payload.push(content);
     }
+    return payload;
+  }
+
+  #offload({ range, segment, tiers }: OffloadOp): void {
+    const payload = this.#export(range);
+    for (const tier of tiers) {
+      this.io.push((nowMs) => {
+        const ok = !this.#failsNext();
+        if (ok) this.stores[tier].set(segment.id, payload);
+        const bytes = ok ? payload.length : null;
+        this.loop.tierReport({ kind: "written", tier, segment, bytes }, nowMs);
+      });
+    }
+  }
+
+  #read({ read, piece, range }: Extract<WorkerEffect, { kind: "read-tier" }>, nowMs: number): void {
+    const stored = this.stores[piece.tier].get(piece.segment.id);
+    const from = range.start - piece.segment.firstBlock * this.blocks.blockSizeTokens;
+    const isLost = stored === undefined || this.#failsNext();
+    const payload = isLost ? null : stored.slice(from, from + range.end - range.start);
+    this.loop.tierReport({ kind: "read", read, payload, ms: 1 }, nowMs);
+  }
+
+  #push(peer: WorkerId, id: HandoffId, range: KvRange, nowMs: number): void {
+    const payload = this.#export(range);
     this.#outbox.send(this.id, peer, { kind: "kv", ...id, start: range.start, end: range.end, payload });
     this.loop.kvPushed(id, true, nowMs);
   }
 
   #install(id: HandoffId, range: KvRange, payload: readonly string[], nowMs: number): void {
+    if (this.tiers !== null && this.#failsNext()) {
+      this.loop.kvInstalled(id, range.end, false, nowMs);
+      return;
+    }
     payload.forEach((content, i) => {
       this.cells.write(range.slot, range.start + i, content);
     });

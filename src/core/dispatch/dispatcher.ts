@@ -9,14 +9,17 @@ import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
 import { type Flight, newFlight, queryOf, takeTokens } from "./flight.ts";
 
-export interface DispatcherOptions {
-  readonly placement: PlacementPolicy;
+export interface DispatcherLimits {
   /** Requests that are not over, waiting ones included. A further one is refused. */
   readonly maxRequests: number;
   /** How long a request may wait for a worker to be ready. */
   readonly maxWaitMs: number;
   /** How often a request may be placed before it is given up. */
   readonly maxAttempts: number;
+}
+
+export interface DispatcherOptions extends DispatcherLimits {
+  readonly placement: PlacementPolicy;
 }
 
 /** Why a request ended badly; the gateway maps it to a status. */
@@ -81,6 +84,10 @@ export class Dispatcher {
 
   get numRequests(): number {
     return this.#flights.size;
+  }
+
+  get policyName(): string {
+    return this.#options.placement.name;
   }
 
   /** Whether placement listens to what workers report of their caches, steps and transfers. */

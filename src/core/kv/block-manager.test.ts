@@ -42,7 +42,8 @@ class Bench {
   }
 
   sync(): void {
-    this.cells.apply(this.manager.takeOps());
+    for (const effect of this.manager.takeEffects())
+      if (effect.kind === "kv-ops") this.cells.apply(effect.ops);
   }
 
   check(): void {

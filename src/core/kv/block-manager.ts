@@ -1,15 +1,19 @@
+import type { Request } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
-import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
+import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
+import { CacheShares } from "./cache-shares.ts";
 import { CachedChains } from "./cached-chains.ts";
+import { HashChains } from "./hash-chains.ts";
 import type { KvEventLog } from "./kv-event-log.ts";
 import type { KvOp } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
+import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
 
-/** Hashers are kept for this many tenants; a further one is made anew, which costs a microsecond. */
-const MAX_KEPT_HASHERS = 256;
+/** Part of the cached blocks that can be kept after all others, for requests that ask for it. */
+const MAX_KEPT_SHARE = 0.5;
 
 export interface BlockManagerOptions {
   readonly numBlocks: number;
@@ -23,14 +27,19 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /** Lower tiers, to which KV goes when its sequence gives it up. */
+  readonly tiers?: KvTiers;
   /** Is told which prefixes can be found. Without it nothing is kept or reported. */
   readonly kvEvents?: KvEventLog | undefined;
 }
 
+/** Operations on the engine's cells, or an export of them. */
+export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | OffloadOp;
+
 /**
  * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
  *
- * It decides; the engine follows through {@link takeOps}, which must reach it in order and before whatever uses the
+ * It decides; the engine follows through {@link takeEffects}, which must reach it in order and before whatever uses the
  * blocks next.
  */
 export class BlockManager {
@@ -40,22 +49,22 @@ export class BlockManager {
   readonly #chains: CachedChains | null;
   readonly #pool: BlockPool;
   readonly #slots: SlotTable;
-  readonly #modelId: string;
+  readonly #hashChains: HashChains;
   readonly #maxCachedBlocks: number;
-  readonly #hashers = new Map<string, BlockHasher>();
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
+  readonly #shares: CacheShares;
   #numFilings = 0;
-  #ops: KvOp[] = [];
-  /** Tokens of one block that are not all in the prompt. */
-  readonly #blockTokens: Int32Array;
+  readonly #tiers: KvTiers | null;
+  #effects: KvEffect[] = [];
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
-    this.#modelId = options.modelId;
+    this.#hashChains = new HashChains(options);
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
-    this.#blockTokens = new Int32Array(options.blockSizeTokens);
-    this.#pool = new BlockPool(options.numBlocks);
+    this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
+    this.#shares = new CacheShares(options.numBlocks);
+    this.#tiers = options.tiers ?? null;
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
     this.kvEvents = options.kvEvents ?? null;
@@ -86,12 +95,21 @@ export class BlockManager {
     return Math.ceil(numTokens / this.blockSizeTokens);
   }
 
-  /** What the engine has to do, in order, since the last call. */
-  takeOps(): KvOp[] {
-    if (this.#ops.length === 0) return [];
-    const ops = this.#ops;
-    this.#ops = [];
-    return ops;
+  /**
+   * What the engine has to do, in order, since the last call. Exports stand among the operations: they come before whatever the
+   * cells that they read are used for next.
+   */
+  takeEffects(): KvEffect[] {
+    if (this.#effects.length === 0) return [];
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  #push(op: KvOp): void {
+    const last = this.#effects.at(-1);
+    if (last?.kind === "kv-ops") last.ops.push(op);
+    else this.#effects.push({ kind: "kv-ops", ops: [op] });
   }
 
   /**
@@ -102,7 +120,7 @@ export class BlockManager {
   admit(sequence: Sequence, numTokens: number, reusableTokens: number): boolean {
     assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
     const maxShared = this.#maxCachedBlocks > 0 ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
-    if (maxShared > 0) this.#hashUpTo(sequence, maxShared);
+    if (maxShared > 0) this.#hashChains.upTo(sequence, maxShared);
     if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
     const slot = this.#takeSlot();
     if (slot === -1) return false;
@@ -131,7 +149,7 @@ export class BlockManager {
     if (this.#maxCachedBlocks === 0) return;
     const numFull = Math.floor(sequence.numComputedTokens / this.blockSizeTokens);
     if (numFull <= sequence.numFiledBlocks) return;
-    const hashes = this.#hashUpTo(sequence, numFull);
+    const hashes = this.#hashChains.upTo(sequence, numFull);
     for (let depth = sequence.numFiledBlocks; depth < numFull; depth++) this.#file(sequence, depth, hashes);
     sequence.numFiledBlocks = numFull;
   }
@@ -155,23 +173,47 @@ export class BlockManager {
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
     this.#chains?.filed(block, parent);
+    const { cacheShare, cacheSalt, publicBlocks = 0 } = sequence.request;
+    if (cacheShare !== undefined && depth >= publicBlocks) this.#shares.own(block, cacheSalt);
   }
 
   /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
   free(sequence: Sequence): void {
     if (sequence.slot === -1) return;
+    if (this.#tiers !== null && sequence.numFiledBlocks > 0)
+      this.#effects.push(
+        ...this.#tiers.offload(sequence.slot, sequence.blockHashes!, sequence.numFiledBlocks),
+      );
     this.#dropUnfiled(sequence);
     // Last block first: the end of a prefix is reused before its beginning, on which more depends.
-    for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#pool.release(sequence.blocks[i]!);
+    for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#release(sequence, i);
     this.#slots.leave(sequence.slot);
     sequence.blocks.length = 0;
     sequence.slot = -1;
     sequence.numComputedTokens = 0;
     sequence.numFiledBlocks = 0;
-    this.#trimCache();
+    this.#trimCache(sequence.request);
   }
 
-  #trimCache(): void {
+  #release(sequence: Sequence, depth: number): void {
+    const block = sequence.blocks[depth]!;
+    const keep = sequence.request.retention?.keep ?? "default";
+    // What it has found in the cache others may want: a sequence without a wish, or that nobody comes back for, changes nothing there.
+    const isShared = (depth + 1) * this.blockSizeTokens <= sequence.numCachedTokens;
+    const wasKept = isShared && this.#pool.isKept(block);
+    this.#pool.release(block, wasKept ? "long" : isShared && keep === "none" ? "default" : keep);
+    if (this.#pool.refs(block) === 0 && this.#pool.isHashed(block)) this.#shares.cache(block);
+  }
+
+  #trimCache({ cacheSalt, cacheShare }: Request): void {
+    if (cacheShare !== undefined) {
+      const maxOwn = Math.floor(cacheShare * this.#maxCachedBlocks);
+      for (;;) {
+        const block = this.#shares.beyond(cacheSalt, maxOwn);
+        if (block === -1) break;
+        this.#forget(block);
+      }
+    }
     while (this.numCachedBlocks > this.#maxCachedBlocks) {
       const block = this.#pool.oldestCached();
       this.#forget(block);
@@ -200,14 +242,15 @@ export class BlockManager {
   #sharePrefix(sequence: Sequence, matched: readonly number[]): void {
     const formerHomes = matched.map((block) => this.#slots.home(block));
     for (const block of matched) {
+      this.#shares.uncache(block);
       this.#pool.retain(block);
       sequence.blocks.push(block);
     }
     this.#forRuns(formerHomes, (home, start, end) => {
-      this.#ops.push({ kind: "share", slot: home, to: sequence.slot, start, end });
+      this.#push({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
     this.#forRuns(formerHomes, (home, start, end) => {
-      if (!this.#slots.isActive(home)) this.#ops.push({ kind: "drop", slot: home, start, end });
+      if (!this.#slots.isActive(home)) this.#push({ kind: "drop", slot: home, start, end });
     });
     sequence.blocks.forEach((block, depth) => {
       this.#slots.settle(block, depth, sequence.slot);
@@ -227,10 +270,11 @@ export class BlockManager {
     const home = this.#slots.home(block);
     if (!this.#slots.isActive(home)) {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
-      this.#ops.push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+      this.#push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
     }
     this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
+    this.#shares.disown(block);
     this.#pool.unhash(block);
   }
 
@@ -249,7 +293,7 @@ export class BlockManager {
     const { slot, blocks } = sequence;
     const kept = blocks.map((block) => (this.#slots.home(block) === slot ? 1 : 0));
     this.#forRuns(kept, (isKept, start, end) => {
-      if (isKept === 0) this.#ops.push({ kind: "drop", slot, start, end });
+      if (isKept === 0) this.#push({ kind: "drop", slot, start, end });
     });
   }
 
@@ -261,56 +305,6 @@ export class BlockManager {
       visit(values[from]!, from * this.blockSizeTokens, to * this.blockSizeTokens);
       from = to;
     }
-  }
-
-  /** The sequence's hash chain, at least `numBlocks` long. Those blocks are full of known tokens. */
-  #hashUpTo(sequence: Sequence, numBlocks: number): Int32Array {
-    if (sequence.blockHashes === null) {
-      const known = sequence.request.knownBlockHashes;
-      sequence.blockHashes = known ?? new Int32Array(numBlocks * HASH_WORDS);
-      sequence.numBlockHashes = known === undefined ? 0 : known.length / HASH_WORDS;
-    }
-    if (sequence.numBlockHashes < numBlocks) this.#extendHashes(sequence, numBlocks);
-    return sequence.blockHashes;
-  }
-
-  #extendHashes(sequence: Sequence, numBlocks: number): void {
-    let hashes = sequence.blockHashes!;
-    if (hashes.length < numBlocks * HASH_WORDS) {
-      const longest = Math.floor(sequence.maxKnownTokens / this.blockSizeTokens);
-      hashes = new Int32Array(
-        Math.min(longest, Math.max(numBlocks, 2 * sequence.numBlockHashes)) * HASH_WORDS,
-      );
-      // Never in place: the chain may be the request's, which others use.
-      hashes.set(sequence.blockHashes!.subarray(0, sequence.numBlockHashes * HASH_WORDS));
-      sequence.blockHashes = hashes;
-    }
-    const hasher = this.#hasherFor(sequence.request.cacheSalt);
-    const { blockSizeTokens } = this;
-    for (let block = sequence.numBlockHashes; block < numBlocks; block++) {
-      const start = block * blockSizeTokens;
-      if (start + blockSizeTokens <= sequence.numPromptTokens) {
-        hasher.hashBlock(sequence.request.promptTokens, start, block, hashes);
-      } else {
-        for (let i = 0; i < blockSizeTokens; i++) this.#blockTokens[i] = sequence.tokenAt(start + i);
-        hasher.hashBlock(this.#blockTokens, 0, block, hashes);
-      }
-    }
-    sequence.numBlockHashes = numBlocks;
-  }
-
-  #hasherFor(cacheSalt: string): BlockHasher {
-    let hasher = this.#hashers.get(cacheSalt);
-    if (hasher === undefined) {
-      if (this.#hashers.size >= MAX_KEPT_HASHERS) this.#hashers.clear();
-      hasher = new BlockHasher({
-        blockSizeTokens: this.blockSizeTokens,
-        cacheSalt,
-        modelId: this.#modelId,
-      });
-      this.#hashers.set(cacheSalt, hasher);
-    }
-    return hasher;
   }
 
   /** Throws unless pool, slots and the given sequences (all that hold blocks) agree. Linear in the number of blocks. */
@@ -329,6 +323,7 @@ export class BlockManager {
     }
     assert(this.numCachedBlocks <= this.#maxCachedBlocks, "more blocks are cached than allowed");
     this.#pool.checkInvariants(refs);
+    this.#shares.checkInvariants((block) => this.#pool.isHashed(block) && this.#pool.refs(block) === 0);
     this.#slots.checkInvariants(active);
     for (let block = 0; block < this.numBlocks; block++) {
       assert(

@@ -4,8 +4,8 @@ import { HashIndex } from "./hash-index.ts";
 
 const NONE = -1;
 
-/** Records behind those of the blocks: the sentinels of both lists. */
-const NUM_SENTINELS = 2;
+/** Records behind those of the blocks: the sentinels of the lists. */
+const NUM_SENTINELS = 3;
 
 /**
  * Reference-counted KV blocks with a prefix cache.
@@ -18,8 +18,9 @@ const NUM_SENTINELS = 2;
  *   free     refs = 0, no hash
  * ```
  *
- * Free and cached blocks form two doubly linked lists; cached ones are in order of their release, and the longest released is
- * reused first, once no block is free. Recency is order, not time, so no clock is needed.
+ * Free and cached blocks form doubly linked lists; cached ones are in order of their release, and the longest released is
+ * reused first, once no block is free. Recency is order, not time, so no clock is needed. Cached blocks that are to be kept longer
+ * have a list of their own, bounded by `maxKept`, and are reused after all others.
  */
 export class BlockPool {
   readonly numBlocks: number;
@@ -28,19 +29,25 @@ export class BlockPool {
   /** Indexes of the lists' sentinels, each of which stands between its list's back and front. */
   readonly #free: number;
   readonly #cached: number;
+  readonly #kept: number;
+  readonly #maxKept: number;
+  #numKept = 0;
   readonly #index: HashIndex;
   #numReusable: number;
   #numHashedInUse = 0;
 
-  constructor(numBlocks: number) {
+  /** @param maxKept most cached blocks that are reused only after all others */
+  constructor(numBlocks: number, maxKept: number = numBlocks) {
     assert(numBlocks > 0, "a pool needs at least one block");
+    this.#maxKept = maxKept;
     this.numBlocks = numBlocks;
     this.#free = numBlocks;
     this.#cached = numBlocks + 1;
+    this.#kept = numBlocks + 2;
     this.records = new BlockRecords(numBlocks + NUM_SENTINELS);
     this.#words = this.records.words;
     for (let i = 0; i <= numBlocks; i++) this.#join(i, i === numBlocks ? 0 : i + 1);
-    this.#join(this.#cached, this.#cached);
+    for (const list of [this.#cached, this.#kept]) this.#join(list, list);
     this.#index = new HashIndex(numBlocks, this.records);
     this.#numReusable = numBlocks;
   }
@@ -85,10 +92,17 @@ export class BlockPool {
     return free === this.#free ? this.oldestCached() : free;
   }
 
-  /** The cached block that has not been used for longest, or -1. */
+  /** The cached block that is to be reused first: of those that are not kept longer, if there are any, the one unused for longest; or -1. */
   oldestCached(): number {
     const block = this.#nextOf(this.#cached);
-    return block === this.#cached ? NONE : block;
+    if (block !== this.#cached) return block;
+    const kept = this.#nextOf(this.#kept);
+    return kept === this.#kept ? NONE : kept;
+  }
+
+  /** Whether the last sequence that released the block asked for it to be kept longer than others. */
+  isKept(block: number): boolean {
+    return this.#words[block * RECORD_WORDS + FIELD.isKept] === 1;
   }
 
   /** Takes the block that `peek` named, with one reference. */
@@ -111,13 +125,31 @@ export class BlockPool {
     this.#words[block * RECORD_WORDS + FIELD.refs]!++;
   }
 
-  /** Drops a reference. With the last one the block becomes cached (hashed) or free. */
-  release(block: number): void {
+  /**
+   * Drops a reference. With the last one the block becomes cached (hashed) or free. A cached one is reused before the others
+   * (`none`), in its turn, or after the others (`long`), of which only some can be: then the first of them takes its turn.
+   */
+  release(block: number, keep: "none" | "default" | "long" = "default"): void {
     assert(this.refs(block) > 0, "a block is released that nobody uses");
     this.#words[block * RECORD_WORDS + FIELD.refs]!--;
     if (this.refs(block) > 0) return;
-    this.#numHashedInUse -= this.#words[block * RECORD_WORDS + FIELD.isHashed]!;
-    this.#link(block, this.isHashed(block) ? this.#cached : this.#free);
+    if (!this.isHashed(block)) {
+      this.#link(block, this.#free);
+      return;
+    }
+    this.#numHashedInUse--;
+    const isKept = keep === "long" && this.#maxKept > 0;
+    this.#words[block * RECORD_WORDS + FIELD.isKept] = isKept ? 1 : 0;
+    if (!isKept) {
+      this.#link(block, keep === "none" ? this.#nextOf(this.#cached) : this.#cached);
+      return;
+    }
+    this.#link(block, this.#kept);
+    if (++this.#numKept <= this.#maxKept) return;
+    const first = this.#nextOf(this.#kept);
+    this.#unlink(first);
+    this.#words[first * RECORD_WORDS + FIELD.isKept] = 0;
+    this.#link(first, this.#cached);
   }
 
   /** Files a block in use under a hash that no other block carries. */
@@ -138,6 +170,7 @@ export class BlockPool {
       this.#unlink(block);
       this.#link(block, this.#free);
     }
+    this.#words[block * RECORD_WORDS + FIELD.isKept] = 0;
   }
 
   #nextOf(block: number): number {
@@ -159,13 +192,14 @@ export class BlockPool {
     const next = this.#nextOf(block);
     this.#join(previous, next);
     this.#numReusable--;
+    if (this.isKept(block)) this.#numKept--;
   }
 
-  /** Appends a block to the list whose sentinel is given. */
-  #link(block: number, sentinel: number): void {
-    const previous = this.#previousOf(sentinel);
+  /** Puts a block before another one of a list; before the sentinel, it is the last. */
+  #link(block: number, next: number): void {
+    const previous = this.#previousOf(next);
     this.#join(previous, block);
-    this.#join(block, sentinel);
+    this.#join(block, next);
     this.#numReusable++;
   }
 
@@ -175,15 +209,19 @@ export class BlockPool {
    */
   checkInvariants(expectedRefs: ReadonlyMap<number, number>): void {
     let listed = 0;
-    for (const sentinel of [this.#free, this.#cached]) {
-      const hashed = sentinel === this.#cached ? 1 : 0;
+    let kept = 0;
+    for (const sentinel of [this.#free, this.#cached, this.#kept]) {
+      const hashed = sentinel === this.#free ? 0 : 1;
       for (let block = this.#nextOf(sentinel); block !== sentinel; block = this.#nextOf(block)) {
         assert(listed++ < this.numBlocks, "a list has a cycle");
         assert(this.refs(block) === 0, `block ${block} is in use and listed as reusable`);
         assert(this.#previousOf(this.#nextOf(block)) === block, `the links of block ${block} disagree`);
         assert(this.isHashed(block) === (hashed === 1), `block ${block} is in the wrong list`);
+        assert(this.isKept(block) === (sentinel === this.#kept), `block ${block} is in the wrong list`);
+        if (this.isKept(block)) kept++;
       }
     }
+    assert(kept === this.#numKept && kept <= this.#maxKept, "the count of kept blocks is off");
     assert(listed === this.#numReusable, "the count of reusable blocks is off");
     let used = 0;
     let hashed = 0;

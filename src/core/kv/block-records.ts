@@ -19,6 +19,8 @@ export const FIELD = {
   /** Number of the block's filing, and of its parent's: a double each. */
   filing: HASH_WORDS + 6,
   parentFiling: HASH_WORDS + 8,
+  /** 1 when the last sequence that released the block asked for it to be kept longer than others. */
+  isKept: HASH_WORDS + 10,
 } as const;
 
 /**

@@ -69,17 +69,28 @@ export class StepFit {
   }
 }
 
+/**
+ * Coefficients of any linear model, fitted in the same way: `terms` of each sample have one length, `ms` is positive. All zero without
+ * samples.
+ */
+export function fitTerms(
+  width: number,
+  samples: ReadonlyArray<{ readonly terms: readonly number[]; readonly ms: number }>,
+): Float64Array {
+  return leastDeviations({
+    width,
+    terms: Float64Array.from(samples.flatMap(({ terms }) => terms)),
+    times: Float64Array.from(samples, ({ ms }) => ms),
+    shares: new Float64Array(samples.length).fill(1),
+  });
+}
+
 /** Fits `callMs + tokenMs × tokens` in the same way; zero without samples. Not negative. */
 export function fitLinear(
   samples: ReadonlyArray<{ readonly tokens: number; readonly ms: number }>,
 ): LinearCost {
-  const rows: Rows = {
-    width: 2,
-    terms: Float64Array.from(samples.flatMap(({ tokens }) => [1, tokens])),
-    times: Float64Array.from(samples, ({ ms }) => ms),
-    shares: new Float64Array(samples.length).fill(1),
-  };
-  const [callMs = 0, tokenMs = 0] = leastDeviations(rows);
+  const rows = samples.map(({ tokens, ms }) => ({ terms: [1, tokens], ms }));
+  const [callMs = 0, tokenMs = 0] = fitTerms(2, rows);
   return { callMs, tokenMs };
 }
 

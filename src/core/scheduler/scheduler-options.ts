@@ -1,4 +1,13 @@
+import type { Sequence } from "../sequence.ts";
 import type { SchedulingPolicy } from "./policy.ts";
+
+/** Brings KV of admitted sequences up from lower tiers. */
+export interface OnboardPort {
+  /** Whether more of the prefix comes up, up to `reusableTokens`; `Scheduler.onboarded` then says when it has. */
+  begin(sequence: Sequence, reusableTokens: number): boolean;
+  /** The sequence gives its KV up before that. */
+  forget(sequence: Sequence): void;
+}
 
 /** What a scheduler decides with, and its limits. */
 export interface SchedulerOptions {
@@ -19,6 +28,8 @@ export interface SchedulerOptions {
    * default. Otherwise an incoming one takes room as soon as there is any.
    */
   readonly ordersIncoming?: boolean;
+  /** Absent: KV is on the device or nowhere. */
+  readonly onboarder?: OnboardPort;
   /** The most steps that one plan may stand for; 1, the default, for engines that run one step at a time. */
   readonly maxStepsPerPlan?: number;
 }

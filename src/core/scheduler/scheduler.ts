@@ -1,22 +1,13 @@
 import type { BlockManager } from "../kv/block-manager.ts";
-import type { FinishReason } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
 import type { KvReservation } from "./policy.ts";
+import { pickVictim } from "./preemption.ts";
 import { longestRow, repeatSteps } from "./repeated-steps.ts";
 import type { SchedulerOptions } from "./scheduler-options.ts";
 import { ChunkCollector, type StepResources } from "./step-builder.ts";
-import type { SampledToken, ScheduledChunk, StepPlan, StepResult } from "./step-plan.ts";
+import type { SampledToken, ScheduledChunk, SequenceUpdate, StepPlan, StepResult } from "./step-plan.ts";
 import { comesBefore, WaitingQueue } from "./waiting-queue.ts";
-
-/** What became of one sequence in a step. */
-export interface SequenceUpdate {
-  readonly sequence: Sequence;
-  /** The token to emit, or null when the step computed without emitting one. */
-  readonly emitted: SampledToken | null;
-  /** Set when the sequence ends with this step. */
-  readonly finishReason: FinishReason | null;
-}
 
 /** Whether a sequence can be taken: `too_long` never, `queue_full` not now. */
 export type AddOutcome = "added" | "queue_full" | "too_long";
@@ -30,6 +21,7 @@ export type AddOutcome = "added" | "queue_full" | "too_long";
  * ```
  *   add ──▶ waiting ──admit──▶ running ──finish──▶ finished
  *              ▲──────preempt─────┘ └─prefill done─▶ handing-off ──release──▶ finished
+ *   add ──▶ waiting ──admit, KV comes from a lower tier──▶ onboarding ──onboarded──▶ received ──▶ running
  *   addIncoming ──▶ waiting ──grantIncoming──▶ receiving ──activate──▶ (received ──▶) running
  * ```
  */
@@ -41,7 +33,7 @@ export class Scheduler {
   readonly #incoming = new WaitingQueue();
   /** Sequences in steps, in order of admission. */
   readonly #running: Sequence[] = [];
-  /** Sequences that hold KV and are in no step: receiving, received or handing off. */
+  /** Sequences that hold KV and are in no step: onboarding, receiving, received or handing off. */
   readonly #parked = new Set<Sequence>();
   /** Those of them that only wait for a place in the batch, in order. */
   readonly #received: Sequence[] = [];
@@ -171,6 +163,15 @@ export class Scheduler {
     this.#received.push(sequence);
   }
 
+  /** What a lower tier had of a sequence's prefix is here: it joins the steps as soon as there is a place. */
+  onboarded(sequence: Sequence): void {
+    assert(sequence.status === "onboarding", "the sequence is not onboarding");
+    this.#blocks.fileComputed(sequence);
+    this.#countPrefix(sequence);
+    sequence.status = "received";
+    this.#received.push(sequence);
+  }
+
   /**
    * Removes a sequence wherever it stands and lets its KV go; cached blocks stay. If it is in the step in flight, its part
    * of the result is ignored.
@@ -179,6 +180,7 @@ export class Scheduler {
     if (sequence.status === "finished") return;
     if (sequence.status === "waiting") this.#waiting.remove(sequence) || this.#incoming.remove(sequence);
     else this.#leave(sequence);
+    if (sequence.status === "onboarding") this.#options.onboarder!.forget(sequence);
     this.#blocks.free(sequence);
     sequence.status = "finished";
   }
@@ -313,7 +315,15 @@ export class Scheduler {
     this.#prefixTokensQueried += sequence.numPromptTokens;
   }
 
+  /** The next sequence that can compute. Those whose KV comes up from a lower tier are admitted on the way, and parked. */
   #admitNext(reservation: KvReservation): Sequence | null {
+    for (;;) {
+      const sequence = this.#admitFirst(reservation);
+      if (sequence?.status !== "onboarding") return sequence;
+    }
+  }
+
+  #admitFirst(reservation: KvReservation): Sequence | null {
     const sequence = this.#waiting.peek();
     const { maxRunning } = this.#options;
     if (sequence === null || this.#running.length >= maxRunning || this.#numHolding >= 2 * maxRunning)
@@ -321,8 +331,14 @@ export class Scheduler {
     const incoming = this.#incoming.peek();
     if (incoming !== null && this.#waitsFor(sequence, incoming)) return null;
     const numTokens = reservation === "maximum" ? sequence.maxComputedTokens : sequence.numKnownTokens;
-    if (!this.#blocks.admit(sequence, numTokens, sequence.numKnownTokens - 1)) return null;
+    const reusableTokens = sequence.numKnownTokens - 1;
+    if (!this.#blocks.admit(sequence, numTokens, reusableTokens)) return null;
     this.#waiting.shift();
+    if (this.#options.onboarder?.begin(sequence, reusableTokens)) {
+      sequence.status = "onboarding";
+      this.#parked.add(sequence);
+      return sequence;
+    }
     this.#countPrefix(sequence);
     this.#join(sequence);
     return sequence;
@@ -330,24 +346,12 @@ export class Scheduler {
 
   #makeRoom(sequence: Sequence, numTokens: number, isScheduled: (sequence: Sequence) => boolean): boolean {
     while (!this.#blocks.grow(sequence, numTokens)) {
-      const victim = this.#pickVictim(sequence, isScheduled);
+      const victim = pickVictim(sequence, this.#running, this.#received, isScheduled);
       if (victim === null) return false;
       this.#preempt(victim);
       if (victim === sequence) return false;
     }
     return true;
-  }
-
-  /** The sequence that comes last, among `sequence`, those ready to join and the running ones not in this step yet. */
-  #pickVictim(sequence: Sequence, isScheduled: (sequence: Sequence) => boolean): Sequence | null {
-    let victim = sequence;
-    for (const other of this.#running) {
-      if (!isScheduled(other) && comesBefore(victim, other)) victim = other;
-    }
-    for (const other of this.#received) if (comesBefore(victim, other)) victim = other;
-    // Alone and out of room: the rest is in a handoff, which ends or times out by itself. Waiting beats recomputing.
-    if (victim === sequence && this.#running.length === 1) return this.#received.at(-1) ?? null;
-    return victim;
   }
 
   /** Preemption by recompute: the KV goes, the known tokens stay, and the sequence waits in its old place. */
@@ -371,7 +375,7 @@ export class Scheduler {
       assert(sequence.status === "running", `a ${sequence.status} sequence is in steps`);
       assert(sequence.numUncomputedTokens > 0, "a running sequence has nothing to compute");
     }
-    const parkedStatuses = ["receiving", "received", "handing-off"];
+    const parkedStatuses = ["onboarding", "receiving", "received", "handing-off"];
     for (const { status } of this.#parked)
       assert(parkedStatuses.includes(status), `a ${status} sequence is parked`);
     for (const sequence of this.#received) {

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from "../request.ts";
+import type { FinishReason, TokenLogprobs } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 
 /** One sequence's share of a step: compute the KV of its tokens at positions [start, start + numTokens). */
@@ -40,3 +40,12 @@ export type StepResult =
   | { readonly kind: "done"; readonly samples: ReadonlyArray<SampledToken | null> }
   /** The step was cut short by an abort. No chunk counts as computed; the engine holds no KV of the step. */
   | { readonly kind: "aborted" };
+
+/** What became of one sequence in a step. */
+export interface SequenceUpdate {
+  readonly sequence: Sequence;
+  /** The token to emit, or null when the step computed without emitting one. */
+  readonly emitted: SampledToken | null;
+  /** Set when the sequence ends with this step. */
+  readonly finishReason: FinishReason | null;
+}

@@ -63,6 +63,22 @@ describe("BlockHasher", () => {
     expect(new Set(all).size).toBe(all.length);
   });
 
+  it("shares public blocks and nothing behind them", () => {
+    const tokens = Int32Array.from({ length: 160 }, (_, i) => i);
+    const publicHasher = new BlockHasher({ ...BASE, cacheSalt: "public" });
+    const chains = ["a", "b"].map((cacheSalt) => {
+      const out = new Int32Array(10 * HASH_WORDS);
+      publicHasher.hashBlocks(tokens, 0, 3, out);
+      new BlockHasher({ ...BASE, cacheSalt }).hashBlocks(tokens, 3, 7, out, 3);
+      return Array.from({ length: 10 }, (_, i) => out.slice(i * HASH_WORDS, (i + 1) * HASH_WORDS).join());
+    });
+    expect(chains[0]?.slice(0, 3)).toEqual(chains[1]?.slice(0, 3));
+    const own = [...chains[0]!.slice(3), ...chains[1]!.slice(3)];
+    // Neither another tenant's nor what the whole would be under any one salt.
+    for (const cacheSalt of ["a", "b", "public"]) own.push(...hashAll(tokens, { ...BASE, cacheSalt }));
+    expect(new Set([...own, ...chains[0]!.slice(0, 3)]).size).toBe(7 + 7 + 3 * 10);
+  });
+
   it("continues a chain from any block", () => {
     const tokens = Int32Array.from({ length: 160 }, (_, i) => i * 7);
     const whole = new Int32Array(10 * HASH_WORDS);

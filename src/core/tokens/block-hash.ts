@@ -16,7 +16,14 @@ const TOKENS_PER_COMPRESSION = 16;
  *   h[i]  = H(h[i-1], tokens of block i)
  * ```
  *
- * H is BLAKE2s with 128 bits of output and the parent folded into the initial state as a key would be, so a block of
+ * A prompt may begin with public blocks, which tenants share: those are hashed with a salt that is nobody's, and the first block
+ * behind them, number p, has a parent that brings the tenant in:
+ *
+ * ```
+ *   h[p]  = H(H(h[p-1], root), tokens of block p)
+ * ```
+ *
+ * so everything from there on is as much the tenant's own as without them. H is BLAKE2s with 128 bits of output and the parent folded into the initial state as a key would be, so a block of
  * sixteen tokens costs one compression. A cryptographic hash, because a client who could make two prompts collide would
  * be served another prompt's KV; the salt keeps tenants apart even for equal prompts.
  */
@@ -38,25 +45,37 @@ export class BlockHasher {
   /**
    * Hashes blocks [firstBlock, firstBlock + count) of `tokens` into `out`, four words per block starting at word
    * `firstBlock × 4`; the parent is read from `out`. Blocks must be full.
+   *
+   * @param publicBlocks how many leading blocks are public: they are in `out` already
    */
-  hashBlocks(tokens: Int32Array, firstBlock: number, count: number, out: Int32Array): void {
+  hashBlocks(tokens: Int32Array, firstBlock: number, count: number, out: Int32Array, publicBlocks = 0): void {
     for (let block = firstBlock; block < firstBlock + count; block++) {
-      this.hashBlock(tokens, block * this.blockSizeTokens, block, out);
+      this.hashBlock(tokens, block * this.blockSizeTokens, block, out, publicBlocks);
     }
   }
 
   /** Hashes one block, whose tokens stand at [start, start + blockSizeTokens) of `tokens`, into its place in `out`. */
-  hashBlock(tokens: Int32Array, start: number, block: number, out: Int32Array): void {
+  hashBlock(tokens: Int32Array, start: number, block: number, out: Int32Array, publicBlocks = 0): void {
     const at = block * HASH_WORDS;
-    this.#absorb(tokens, start, block === 0 ? this.#root : out, at - HASH_WORDS);
+    if (block > 0 && block === publicBlocks)
+      this.#absorb(tokens, start, this.#ownParent(out, at - HASH_WORDS), 0);
+    else this.#absorb(tokens, start, block === 0 ? this.#root : out, block === 0 ? 0 : at - HASH_WORDS);
     for (let word = 0; word < HASH_WORDS; word++) out[at + word] = this.#state[word]!;
+  }
+
+  /** What stands for a public block and the tenant as the parent of the tenant's first own block. */
+  #ownParent(hashes: Int32Array, at: number): Int32Array {
+    const parent = new Int32Array(2 * HASH_WORDS);
+    parent.set(hashes.subarray(at, at + HASH_WORDS));
+    parent.set(this.#root, HASH_WORDS);
+    return blake2s(new Uint8Array(parent.buffer), 16);
   }
 
   #absorb(tokens: Int32Array, start: number, parent: Int32Array, parentAt: number): void {
     const state = this.#state;
     blake2sInit(state, 16);
-    const at = parent === this.#root ? 0 : parentAt;
-    for (let word = 0; word < HASH_WORDS; word++) state[word + 4] = state[word + 4]! ^ parent[at + word]!;
+    for (let word = 0; word < HASH_WORDS; word++)
+      state[word + 4] = state[word + 4]! ^ parent[parentAt + word]!;
     const end = start + this.blockSizeTokens;
     for (let from = start; from < end; from += TOKENS_PER_COMPRESSION) {
       const to = Math.min(from + TOKENS_PER_COMPRESSION, end);

@@ -50,7 +50,7 @@ describe("conversations", () => {
             for (const [j, { salt, messages }] of pair.entries()) {
               const tokens = await tokenizer.encode(render(messages), RENDERED);
               expect(results[j]!.tokens).toEqual(tokens);
-              expect(results[j]!.blockHashes).toEqual(await HASHER.chain(salt, tokens));
+              expect(results[j]!.blocks).toEqual(await HASHER.chain(salt, tokens));
             }
           }
         }),
@@ -71,6 +71,22 @@ describe("conversations", () => {
     expect(await tokenised(turns)).toBe("\n<|im_start|>assistant\n");
     expect(await tokenised(["system prompt", "other"])).toBe(`\n${render(["other"])}`);
     expect(await tokenised(turns, "b")).toBe(render(turns));
+  });
+
+  it("tells turns of one conversation from branches of it", async () => {
+    const conversations = makeConversations(new FakeTokenizer());
+    const turnOf = async (...messages: string[]) =>
+      (await conversations.tokenise("a", render(messages))).turn!;
+    const first = await turnOf("system", "one");
+    expect(first.turn).toBe(1);
+    expect(await turnOf("system", "one", "answer", "two")).toEqual({ ...first, turn: 2 });
+    expect(await turnOf("system", "one", "answer", "two")).toEqual({ ...first, turn: 2 });
+    expect(await turnOf("system", "one", "answer", "two", "answer", "three")).toEqual({ ...first, turn: 3 });
+    const branch = await turnOf("system", "one", "answer", "other");
+    expect(branch.turn).toBe(1);
+    const others = [await turnOf("system", "else"), branch, first].map(({ conversation }) => conversation);
+    expect(new Set(others).size).toBe(3);
+    expect(await turnOf("system", "one", "answer", "other", "x")).toEqual({ ...branch, turn: 2 });
   });
 
   it("keeps what conversations share once", async () => {
@@ -100,7 +116,8 @@ describe("conversations", () => {
       const first = await conversations.tokenise("a", render(["one"]));
       const second = await conversations.tokenise("a", render(["one"]));
       expect(second).toEqual(first);
-      expect(second.blockHashes === null).toBe("chains" in changed);
+      expect(second).not.toHaveProperty("turn");
+      expect(second.blocks === null).toBe("chains" in changed);
       expect(conversations.bytes).toBe(0);
     }
   });

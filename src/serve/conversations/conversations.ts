@@ -1,14 +1,17 @@
+import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { cutEnds } from "../engine/cut-tokens.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
-import type { ChainHasher } from "./chain-hasher.ts";
-import { PromptTree } from "./prompt-tree.ts";
+import type { BlockChain, ChainHasher } from "./chain-hasher.ts";
+import { PromptTree, type Turn } from "./prompt-tree.ts";
 import { makeRoom } from "./recency-tree.ts";
 
 /** One tokenised prompt. */
 export interface Prompt {
   readonly tokens: Int32Array;
-  /** Chained hashes of its full blocks; null as long as no worker has said what goes into them. */
-  readonly blockHashes: Int32Array | null;
+  /** Of its full blocks; null as long as no worker has said what goes into their hashes. */
+  readonly blocks: BlockChain | null;
+  /** Which turn of which conversation it is, where prompts are kept. */
+  readonly turn?: Turn;
 }
 
 /** A rendered prompt's control tokens are in its text, that of its beginning among them. */
@@ -54,7 +57,7 @@ export class Conversations {
     const chains = chainsOf();
     if (chains === null || maxBytes === 0 || this.#cuts.length === 0) {
       const tokens = await tokenizer.encode(text, RENDERED);
-      return { tokens, blockHashes: (await chains?.chain(cacheSalt, tokens)) ?? null };
+      return { tokens, blocks: (await chains?.chain(cacheSalt, tokens)) ?? null };
     }
     const tree = this.#treeOf(cacheSalt, chains.blockSizeTokens);
     const prefix = tree.find(text, (from) => cutEnds(text, this.#cuts, from));
@@ -62,17 +65,17 @@ export class Conversations {
     const added = await tokenizer.encode(rest, RENDERED);
     const tokens = new Int32Array(prefix.numTokens + added.length);
     tokens.set(added, prefix.numTokens);
-    const hashes = await chains.chain(cacheSalt, tokens, {
-      numBlocks: chains.blocksOf(prefix.numTokens),
-      copyTo: (into) => tree.copy(prefix, tokens, into),
-    });
+    const hashes = new Int32Array(chains.blocksOf(tokens.length) * HASH_WORDS);
+    tree.copy(prefix, tokens, hashes);
+    const numBlocks = chains.blocksOf(prefix.numTokens);
+    const blocks = await chains.chain(cacheSalt, tokens, { numBlocks, hashes });
     const segments = this.#segments(text, prefix.numChars, tokens, prefix.numTokens);
-    tree.add({ text, tokens, hashes }, prefix, segments);
+    const turn = tree.add({ text, tokens, hashes }, prefix, segments);
     makeRoom(
       [...this.#trees.values()].map((each) => each.tree),
       maxBytes,
     );
-    return { tokens, blockHashes: hashes };
+    return { tokens, blocks, turn };
   }
 
   /** Where the segments of a text end from a cut on. None when text and tokens do not agree: then it is not kept. */

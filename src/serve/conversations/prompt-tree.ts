@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assert } from "../../core/util/assert.ts";
 import { ownText } from "./own-text.ts";
@@ -8,6 +9,13 @@ const NODE_BYTES = 512;
 /** Characters of a segment's head by which it is looked up, and half as many as of its tail. */
 const KEY_CHARS = 24;
 
+/** A prompt as a part of a conversation: one that goes on from the end of another is its next turn. */
+export interface Turn {
+  readonly conversation: string;
+  /** Counts from 1. */
+  readonly turn: number;
+}
+
 /** One segment of text, up to and including a token behind which texts can be cut. */
 interface Segment {
   readonly text: string;
@@ -17,6 +25,8 @@ interface Segment {
   /** Tokens and characters from the beginning of the prompt to the end of this segment. */
   readonly endTokens: number;
   readonly endChars: number;
+  /** The prompt whose last segment this was. */
+  turn: Turn | null;
 }
 
 /** How far the beginning of a prompt is known, and from where. */
@@ -46,7 +56,7 @@ export class PromptTree {
     this.#blockSizeTokens = blockSizeTokens;
     const nothing = new Int32Array(0);
     this.tree = new RecencyTree<Segment>({
-      ...{ text: "", tokens: nothing, hashes: nothing, endTokens: 0, endChars: 0 },
+      ...{ text: "", tokens: nothing, hashes: nothing, endTokens: 0, endChars: 0, turn: null },
     });
   }
 
@@ -99,7 +109,8 @@ export class PromptTree {
   }
 
   /**
-   * Adds what follows a known prefix, segment by segment. Does nothing when the prefix has been forgotten meanwhile.
+   * Adds what follows a known prefix, segment by segment, and says which turn this is. Keeps nothing when the prefix has been forgotten
+   * meanwhile.
    *
    * @param ends where each segment ends, in characters and in tokens, in order
    */
@@ -107,8 +118,10 @@ export class PromptTree {
     prompt: TokenisedPrompt,
     prefix: KnownPrefix,
     ends: ReadonlyArray<Pick<Segment, "endChars" | "endTokens">>,
-  ): void {
+  ): Turn {
     let node = prefix.node;
+    // A second prompt that goes on from the same one is a branch, and a conversation of its own.
+    const before = node.children.size === 0 || ends.length === 0 ? node.value.turn : null;
     for (const end of ends) {
       // Another request may have added the same meanwhile.
       const next = this.#child(node, prompt.text, end.endChars) ?? this.#addChild(node, prompt, end);
@@ -116,6 +129,12 @@ export class PromptTree {
       node = next;
     }
     this.tree.use(node);
+    const isRepeated = node === prefix.node && before !== null;
+    const turn = isRepeated
+      ? before
+      : { conversation: before?.conversation ?? randomUUID(), turn: (before?.turn ?? 0) + 1 };
+    node.value.turn ??= turn;
+    return turn;
   }
 
   #child(node: TreeNode<Segment>, text: string, end: number): TreeNode<Segment> | undefined {
@@ -141,7 +160,7 @@ export class PromptTree {
       this.#blocksOf(end.endTokens) * HASH_WORDS,
     );
     const size = NODE_BYTES + bytes + tokens.byteLength + hashes.byteLength;
-    return this.tree.add(parent, keyOf(text), { text, tokens, hashes, ...end }, size);
+    return this.tree.add(parent, keyOf(text), { text, tokens, hashes, ...end, turn: null }, size);
   }
 
   #blocksOf(numTokens: number): number {

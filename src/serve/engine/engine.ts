@@ -26,6 +26,9 @@ export interface EngineInfo {
   readonly endOfGenerationTokens: readonly number[];
 }
 
+/** A half-open range of positions, whatever the slot. */
+export type KvPositions = Pick<KvRange, "start" | "end">;
+
 /**
  * A model that computes step plans. Not thread-safe by nature, so all calls go through one queue inside the engine and
  * take effect strictly in the order in which they were made: what is dropped by one call can be written by the next.
@@ -49,6 +52,11 @@ export interface Engine {
    * bytes that do not fit the range, the model or the KV type reject with `EngineError` and leave the range empty.
    */
   importKv(range: KvRange, bytes: Uint8Array): Promise<void>;
+  /**
+   * The part [start, end) of an export of `whole`, as an export of its own; the bytes may be shared. Works on bytes alone: it
+   * neither waits nor touches the model. Throws `EngineError` `bad_kv` when they are no export of `whole`.
+   */
+  sliceKv(bytes: Uint8Array, whole: KvPositions, part: KvPositions): Uint8Array;
   /** Cuts the step in flight short, if there is one: its `execute` resolves as `aborted`. */
   abort(): void;
   /** Waits for the queue and frees native memory. Calls after it reject. */

@@ -8,6 +8,8 @@ export interface FleetKeys {
   readonly rpcToken: string;
   /** Key of the tenants' cache salts. The same secret gives the same salts, so caches stay valid over a restart. */
   readonly cacheSecret: Buffer;
+  /** Authenticates KV on disk. The same secret reads it again after a restart. */
+  readonly tierKey: Buffer;
 }
 
 const KEY_BYTES = 32;
@@ -20,5 +22,6 @@ export function fleetKeys(secret: string): FleetKeys {
     linkSecret: derive("worker link"),
     rpcToken: derive("rpc token").toString("hex"),
     cacheSecret: derive("cache salt"),
+    tierKey: derive("kv on disk"),
   };
 }

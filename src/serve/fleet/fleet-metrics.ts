@@ -43,6 +43,49 @@ const PER_WORKER: ReadonlyArray<
   [Gauge, "resident_memory_bytes", "Resident memory of the worker process.", (load) => load.rssBytes],
 ];
 
+type TierLoad = NonNullable<Load["tiers"]["host"]>;
+
+/** Series with one value per worker and tier of KV below its engine. */
+const PER_TIER: ReadonlyArray<
+  readonly [Metric: typeof Counter | typeof Gauge, name: string, help: string, field: keyof TierLoad]
+> = [
+  [Gauge, "blocks", "KV blocks in host memory or on disk.", "blocks"],
+  [Gauge, "bytes", "Bytes that they take.", "bytes"],
+  [Counter, "hits_total", "Blocks of prompts that were brought up.", "hits"],
+  [
+    Counter,
+    "misses_total",
+    "Blocks of prompts that the engine lacked and that did not come from this tier.",
+    "misses",
+  ],
+  [Counter, "evictions_total", "Blocks that made way for others.", "evictions"],
+  [Counter, "bad_total", "Segments that were damaged, foreign or gone, and have been deleted.", "bad"],
+  [
+    Counter,
+    "dropped_total",
+    "Blocks that were not kept: no room, or too much waited to be written.",
+    "dropped",
+  ],
+];
+
+function registerTierMetrics(registry: Registry, fleet: WorkerFleet): void {
+  for (const [Metric, name, help, field] of PER_TIER) {
+    new Metric({
+      name: `twofold_worker_tier_${name}`,
+      help,
+      labelNames: ["worker", "role", "tier"],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const { hello, load } of fleet.loads()) {
+          for (const [tier, stats] of Object.entries(load?.tiers ?? {}))
+            this.inc({ worker: hello.workerId, role: hello.role, tier }, stats[field]);
+        }
+      },
+    });
+  }
+}
+
 /** What has come of the workers' caches, which some placement policies listen to. */
 const KV_EVENTS: ReadonlyArray<readonly [name: string, help: string, value: (fleet: WorkerFleet) => number]> =
   [
@@ -62,6 +105,7 @@ const KV_EVENTS: ReadonlyArray<readonly [name: string, help: string, value: (fle
  */
 export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): void {
   const registers = [registry];
+  registerTierMetrics(registry, fleet);
   for (const [Metric, name, help, value] of PER_WORKER) {
     new Metric({
       name: `twofold_worker_${name}`,

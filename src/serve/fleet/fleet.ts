@@ -1,6 +1,7 @@
-import type { FinishReason, Request, WorkerId, WorkerRole } from "../../core/request.ts";
+import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { SampledToken } from "../../core/scheduler/step-plan.ts";
 import type { ServingError } from "../../protocol/errors.ts";
+import type { ExplainedRequest } from "../../protocol/explained.ts";
 
 /** Which workers serve a request. They are the same worker when it prefills and decodes in one place. */
 export interface Placement {
@@ -66,6 +67,8 @@ export interface Fleet {
   /** Whether at least one worker of every needed role is ready. */
   readonly isReady: boolean;
   workers(): readonly WorkerStatus[];
+  /** How a request, or its choices, were placed; empty when it is not the tenant's whose salt is given, or not kept any more. */
+  explain(requestId: RequestId, cacheSalt: string): readonly ExplainedRequest[];
   /** Most tokens (prompt and output) that one request may have. */
   readonly contextTokens: number;
   /** Known from the first worker that joins, and the same from then on; null before. */

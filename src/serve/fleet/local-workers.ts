@@ -124,6 +124,8 @@ export class LocalWorkers {
       ...this.#options.config,
       workerId,
       role,
+      // Of the place in the fleet, not of the process: what one leaves is there for the next.
+      tiers: { ...this.#options.config.tiers, diskFolder: name },
       listen: `unix:${this.#socket(workerId, "rpc")}`,
       kvListen: `unix:${this.#socket(workerId, "kv")}`,
       ...(stepLogFolder === null ? {} : { stepLog: join(stepLogFolder, `${workerId}.jsonl`) }),

@@ -7,7 +7,7 @@ import { ManualTimers } from "../../../test/support/link-timers.ts";
 import { IDLE_LOAD, makeHello, RecordingService, TEST_TOKEN } from "../../../test/support/link-worker.ts";
 import { makeRequest } from "../../../test/support/make.ts";
 import { ServingError } from "../../protocol/errors.ts";
-import type { WorkerEvent } from "../../protocol/worker-rpc.ts";
+import { PROTOCOL_VERSION, type WorkerEvent } from "../../protocol/worker-rpc.ts";
 import { createRpcServer, type RpcServer } from "../worker/rpc-server.ts";
 import { connectWorker, type WorkerClient, type WorkerClientOptions } from "./worker-client.ts";
 
@@ -189,7 +189,7 @@ describe("worker client", () => {
     await server.listen(address());
     await expect(connect({ token: "x".repeat(32) })).rejects.toMatchObject({ code: "unauthorized" });
     service.greeting = { ...makeHello(), protocolVersion: 99 };
-    await expect(connect()).rejects.toThrow("speaks protocol version 99, this process 3");
+    await expect(connect()).rejects.toThrow(`speaks protocol version 99, this process ${PROTOCOL_VERSION}`);
     service.greeting = { ...makeHello(), blockSizeTokens: -1 };
     await expect(connect()).rejects.toMatchObject({
       code: "incompatible",

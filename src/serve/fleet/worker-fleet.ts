@@ -3,8 +3,10 @@ import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/reques
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../../core/worker-effects.ts";
 import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import type { ExplainedRequest } from "../../protocol/explained.ts";
 import type { Assignment, WorkerEvent, WorkerHello, WorkerLoad } from "../../protocol/worker-rpc.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { DecisionLog } from "./decision-log.ts";
 import type { BlockIdentity, Fleet, RequestHandle, RequestListener, WorkerStatus } from "./fleet.ts";
 
 /** What the fleet needs of a connection to one worker. */
@@ -46,6 +48,7 @@ export class WorkerFleet implements Fleet {
   readonly #logger: Logger;
   readonly #members = new Map<WorkerId, Member>();
   readonly #listeners = new Map<RequestId, RequestListener>();
+  readonly #decisions: DecisionLog;
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #isClosing = false;
@@ -63,6 +66,7 @@ export class WorkerFleet implements Fleet {
     this.contextTokens = options.contextTokens;
     this.#nowMs = options.nowMs;
     this.#logger = options.logger;
+    this.#decisions = new DecisionLog(options.dispatcher.policyName);
   }
 
   get isReady(): boolean {
@@ -172,6 +176,7 @@ export class WorkerFleet implements Fleet {
     const outcome = this.#dispatcher.submit(request, this.#nowMs());
     if (outcome === "queue_full") throw toServingError("queue_full");
     this.#listeners.set(request.id, listener);
+    this.#decisions.submitted(request);
     this.#pump();
     return {
       cancel: () => {
@@ -180,6 +185,10 @@ export class WorkerFleet implements Fleet {
         this.#pump();
       },
     };
+  }
+
+  explain(requestId: RequestId, cacheSalt: string): readonly ExplainedRequest[] {
+    return this.#decisions.explain(requestId, cacheSalt);
   }
 
   /** The workers are about to be stopped: losing them is no news. */
@@ -218,9 +227,11 @@ export class WorkerFleet implements Fleet {
           .catch(() => {});
         return;
       case "placed":
+        this.#decisions.placed(effect.requestId, effect.decision, Date.now());
         this.#listeners.get(effect.requestId)?.onPlaced(effect.decision);
         return;
       case "cached":
+        this.#decisions.cached(effect.requestId, effect.numTokens);
         this.#listeners.get(effect.requestId)?.onCached(effect.numTokens);
         return;
       case "tokens":

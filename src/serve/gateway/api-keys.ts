@@ -1,4 +1,5 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { OPEN_TENANT } from "../../protocol/fleet-file.ts";
 import { GatewayConfigError } from "./options.ts";
 
 /** Who may use the gateway. The key itself is not kept. */
@@ -8,9 +9,6 @@ export interface ApiKey {
   /** SHA-256 of the key, as 64 hexadecimal digits. */
   readonly sha256: string;
 }
-
-/** The tenant of everybody when no keys are configured. */
-const OPEN_TENANT = "default";
 
 /** The hash under which a key is configured. */
 export function hashApiKey(key: string): string {
@@ -22,6 +20,13 @@ export interface Tenant {
   readonly name: string;
   /** HMAC-SHA256 of the tenant's name: what others cannot guess, their prompts cannot probe. */
   readonly cacheSalt: string;
+  /** The most of a worker's prefix cache that the tenant's unused blocks may take, in [0, 1]. */
+  readonly cacheShare: number;
+}
+
+/** The salt of blocks that all tenants share. No tenant's name begins like this one. */
+export function publicCacheSalt(cacheSecret: Buffer): string {
+  return createHmac("sha256", cacheSecret).update("\0public", "utf8").digest("hex");
 }
 
 /** Tells tenants by their keys. */
@@ -32,11 +37,17 @@ export interface Authenticator {
 
 /**
  * @param keys who may come in; when empty, everybody is one tenant and no header is needed
+ * @param cacheShares of tenants that may not have all of the prefix cache
  * @throws GatewayConfigError when a hash is not one
  */
-export function createAuthenticator(keys: readonly ApiKey[], cacheSecret: Buffer): Authenticator {
+export function createAuthenticator(
+  keys: readonly ApiKey[],
+  cacheSecret: Buffer,
+  cacheShares: ReadonlyMap<string, number> = new Map(),
+): Authenticator {
   const tenantOf = (name: string): Tenant => ({
     name,
+    cacheShare: cacheShares.get(name) ?? 1,
     cacheSalt: createHmac("sha256", cacheSecret).update(name, "utf8").digest("hex"),
   });
   if (keys.length === 0) {

@@ -3,7 +3,7 @@ import { ServingError } from "../../protocol/errors.ts";
 import { type CompletionBody, chatCompletionBody, completionBody, parseBody } from "../../protocol/openai.ts";
 import type { Prompt } from "../conversations/conversations.ts";
 import { type GatewayContext, servedName } from "./context.ts";
-import { type RequestRecord, recordOf } from "./request-record.ts";
+import { type RequestRecord, recordOf, sessionOf } from "./request-record.ts";
 import { runGeneration } from "./run-generation.ts";
 
 /** `POST /v1/chat/completions` and `POST /v1/completions`. */
@@ -11,8 +11,11 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
   app.post("/v1/chat/completions", async (request, reply) => {
     const body = parseBody(chatCompletionBody, request.body);
     const model = servedName(context, body.model);
-    const salt = saltOf(recordOf(request));
+    const record = recordOf(request);
+    record.session = sessionOf(request.headers, body.prompt_cache_key);
+    const salt = saltOf(record);
     const prompt = await context.conversations.tokenise(salt, context.template.render(body, salt));
+    record.turn = prompt.turn ?? null;
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,
@@ -65,7 +68,7 @@ function withHashes(
   return Promise.all(
     prompts.map(async (tokens) => ({
       tokens,
-      blockHashes: chains === null ? null : await chains.chain(salt, tokens),
+      blocks: chains === null ? null : await chains.chain(salt, tokens),
     })),
   );
 }

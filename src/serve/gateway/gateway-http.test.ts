@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { FakeTokenizer } from "../../../test/support/fake-tokenizer.ts";
 import { expectError } from "../../../test/support/gateway-errors.ts";
 import { type GatewayUnderTest, makeGateway } from "../../../test/support/gateway-harness.ts";
 import { BlockHasher, HASH_WORDS } from "../../core/tokens/block-hash.ts";
@@ -165,7 +166,14 @@ describe("who may ask", () => {
 
   test("with keys every route but the probes needs one", async () => {
     const { gateway } = await start({ apiKeys });
-    for (const url of ["/v1/models", "/metrics", "/admin/workers", "/nope", CHAT_PATH]) {
+    for (const url of [
+      "/v1/models",
+      "/metrics",
+      "/admin/workers",
+      "/admin/decisions/x",
+      "/nope",
+      CHAT_PATH,
+    ]) {
       for (const headers of [{}, { authorization: "Bearer wrong" }]) {
         const answer = await gateway.app.inject({ url, headers });
         expectError(answer, "invalid_api_key");
@@ -216,6 +224,76 @@ describe("who may ask", () => {
     expect(first).toMatch(/^[0-9a-f]{64}$/);
     expect(second).not.toBe(first);
     expect(third).toBe(first);
+  });
+
+  test("a tenant's share of the cache and a request's wishes reach the fleet", async () => {
+    const { gateway, fleet } = await start({ apiKeys, cacheShares: new Map([["ann", 0.25]]) });
+    fleet.onSubmit = (request) => request.finish();
+    const ask = (key: string, extra: object) =>
+      gateway.app.inject({
+        method: "POST",
+        url: CHAT_PATH,
+        payload: { ...CHAT, ...extra },
+        headers: { authorization: `Bearer ${key}` },
+      });
+    await ask("key-a", {});
+    await ask("key-b", {
+      cache: { keep: "long", ttl_seconds: 60, fan_out: 12 },
+      prompt_cache_retention: "24h",
+    });
+    await ask("key-b", { prompt_cache_retention: "24h", prompt_cache_key: "k", n: 2 });
+    await ask("key-b", { cache: { keep: null }, prompt_cache_retention: "in_memory" });
+    const wishes = fleet.submitted.map(({ request }) => {
+      const { cacheShare, retention, expectedFanOut } = request;
+      return { cacheShare, retention, expectedFanOut };
+    });
+    const day = { keep: "long", ttlMs: 86_400_000 };
+    expect(wishes).toEqual([
+      { cacheShare: 0.25 },
+      { retention: { keep: "long", ttlMs: 60_000 }, expectedFanOut: 12 },
+      { retention: day, expectedFanOut: 2 },
+      { retention: day, expectedFanOut: 2 },
+      {},
+    ]);
+    for (const [cache, param] of [
+      [{ keep: "forever" }, "cache.keep"],
+      [{ ttl_seconds: 0 }, "cache.ttl_seconds"],
+      [{ fan_out: 1.5 }, "cache.fan_out"],
+      ["long", "cache"],
+    ] as const)
+      expectError(
+        await ask("key-b", { cache }),
+        param === "cache" || param === "cache.fan_out" ? "invalid_type" : "invalid_value",
+        param,
+      );
+  });
+
+  test("the log names the conversation as the client does, and as the gateway sees it", async () => {
+    const { gateway, fleet, logged } = await start();
+    fleet.blockIdentity = { modelId: "m", blockSizeTokens: 4 };
+    fleet.onSubmit = (request) => request.finish();
+    const lineOf = async (id: string, headers: object, extra: object = {}) => {
+      const messages = [...CHAT.messages, { role: "assistant", content: "a" }, ...CHAT.messages];
+      const payload = { messages: id === "1" ? CHAT.messages : messages, ...extra };
+      await gateway.app.inject({
+        method: "POST",
+        url: CHAT_PATH,
+        payload,
+        headers: { "x-request-id": id, ...headers },
+      });
+      return logged((line) => line.requestId === id);
+    };
+    const first = await lineOf("1", { "x-twofold-session": "s-1", "x-session-id": "s-2" });
+    expect(first).toMatchObject({ session: "s-1", turn: 1 });
+    const second = await lineOf("2", { "x-session-id": "s-2" }, { prompt_cache_key: "key" });
+    expect(second).toMatchObject({ session: "s-2", conversation: first.conversation, turn: 2 });
+    expect(await lineOf("3", {}, { prompt_cache_key: "key" })).toMatchObject({ session: "key" });
+    expect(await lineOf("4", {}, { prompt_cache_key: "two words" })).not.toHaveProperty("session");
+  });
+
+  test("a public prefix that the chat template refuses is a configuration that cannot be served", async () => {
+    const tokenizer = new FakeTokenizer({ chatTemplate: "{{ raise_exception('no system message') }}" });
+    await expect(start({ tokenizer, publicPrefixes: ["Be brief."] })).rejects.toThrow("no system message");
   });
 
   test.each(["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080"])(

@@ -2,9 +2,10 @@ import type { AddressInfo, Socket } from "node:net";
 import { type FastifyInstance, fastify } from "fastify";
 import { chainHasherOf } from "../conversations/chain-hasher.ts";
 import { Conversations } from "../conversations/conversations.ts";
+import { PublicPrefixes } from "../conversations/public-prefixes.ts";
 import { createGatewayMetrics, type Registry } from "../telemetry/metrics.ts";
-import { createAuthenticator } from "./api-keys.ts";
-import { createChatTemplate } from "./chat-template.ts";
+import { createAuthenticator, publicCacheSalt } from "./api-keys.ts";
+import { type ChatTemplate, createChatTemplate } from "./chat-template.ts";
 import { registerCompletionRoutes } from "./completion-routes.ts";
 import type { GatewayContext } from "./context.ts";
 import { TokenTexts } from "./detokenizer.ts";
@@ -48,7 +49,7 @@ export interface Gateway {
  */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   checkOptions(options);
-  const context = createContext(options);
+  const context = await createContext(options);
   options.extraMetrics?.(context.metrics.registry);
   const app = createApp(context);
   installGuards(app, context);
@@ -72,26 +73,27 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   };
 }
 
-function createContext(options: GatewayOptions): GatewayContext {
+async function createContext(options: GatewayOptions): Promise<GatewayContext> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const inFlight = new Set<RequestRecord>();
-  const chains = chainHasherOf(options.fleet);
   const conversationBytes = options.conversationBytes ?? DEFAULT_CONVERSATION_BYTES;
+  const template = createChatTemplate(options.tokenizer, {
+    maxChars: limits.promptChars,
+    keptBytes: conversationBytes * RENDERED_SHARE,
+  });
+  const chains = chainHasherOf(options.fleet, await openPublicPrefixes(options, template));
   return {
     fleet: options.fleet,
     tokenizer: options.tokenizer,
     texts: new TokenTexts(options.tokenizer),
-    template: createChatTemplate(options.tokenizer, {
-      maxChars: limits.promptChars,
-      keptBytes: conversationBytes * RENDERED_SHARE,
-    }),
+    template,
     chains,
     conversations: new Conversations({
       tokenizer: options.tokenizer,
       chains,
       maxBytes: conversationBytes * (1 - RENDERED_SHARE),
     }),
-    authenticator: createAuthenticator(options.apiKeys ?? [], options.cacheSecret),
+    authenticator: createAuthenticator(options.apiKeys ?? [], options.cacheSecret, options.cacheShares),
     limits,
     metrics: createGatewayMetrics({
       inFlight: () => inFlight.size,
@@ -108,6 +110,28 @@ function createContext(options: GatewayOptions): GatewayContext {
     exchanges: new WeakMap(),
     isDraining: false,
   };
+}
+
+/** @throws GatewayConfigError when the chat template does not take a system message */
+async function openPublicPrefixes(
+  options: GatewayOptions,
+  template: ChatTemplate,
+): Promise<PublicPrefixes | null> {
+  const { publicPrefixes = [], tokenizer, cacheSecret } = options;
+  if (publicPrefixes.length === 0) return null;
+  const salt = publicCacheSalt(cacheSecret);
+  try {
+    return await PublicPrefixes.open(publicPrefixes, {
+      salt,
+      tokenizer,
+      render: (messages) => template.render({ messages: [...messages] }, salt),
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new GatewayConfigError(`A public prefix cannot be the system message of a conversation: ${why}`, {
+      cause,
+    });
+  }
 }
 
 /** A hundred conversations of 100,000 tokens, about. */

@@ -2,12 +2,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ServingError } from "../../protocol/errors.ts";
 import type { GatewayContext } from "./context.ts";
 import { unsupportedMediaType } from "./errors.ts";
-import { PROBE_PATHS } from "./info-routes.ts";
+import { DECISIONS_ROUTE, PROBE_PATHS } from "./info-routes.ts";
 import { finishRecord } from "./lifecycle.ts";
 import { createRequestRecord, type RequestRecord } from "./request-record.ts";
 
-/** Paths that answer while the gateway drains: what an operator watches it with. */
-const OPERATOR_PATHS: ReadonlySet<string> = new Set(["/metrics", "/admin/workers"]);
+/** What answers while the gateway drains: an operator watches it with that. */
+function isOperatorPath(path: string): boolean {
+  return path === "/metrics" || path.startsWith("/admin/");
+}
 
 /** Checks every request before its body is read. Must be installed before the routes, whose methods it notes. */
 export function installGuards(app: FastifyInstance, context: GatewayContext): void {
@@ -57,7 +59,7 @@ function checkRequest(
     throw new ServingError("invalid_api_key", "Send a valid API key as 'Authorization: Bearer KEY'.");
   if (Number(request.headers["x-stainless-retry-count"]) > 0) context.metrics.clientRetries.inc();
   if (request.is404) throw routeError(request, reply, path, methodsByPath);
-  if (isProbe || OPERATOR_PATHS.has(path)) return;
+  if (isProbe || isOperatorPath(path)) return;
   if (context.isDraining)
     throw new ServingError("draining", "The server is shutting down; try another or later.");
   if (context.inFlight.size > context.limits.inFlightRequests)
@@ -72,13 +74,19 @@ function routeError(
   path: string,
   methodsByPath: ReadonlyMap<string, ReadonlySet<string>>,
 ): ServingError {
-  const known = methodsByPath.get(path.startsWith("/v1/models/") ? "/v1/models/*" : path);
+  const known = methodsByPath.get(routeOf(path));
   const maxChars = 200;
   if (known === undefined)
     return new ServingError("not_found", `There is nothing at ${path.slice(0, maxChars)}.`);
   const allowed = [...known].join(", ");
   reply.header("allow", allowed);
   return new ServingError("method_not_allowed", `${request.method} is not allowed here; use ${allowed}.`);
+}
+
+/** The route that a path would belong to. */
+function routeOf(path: string): string {
+  if (path.startsWith("/v1/models/")) return "/v1/models/*";
+  return /^\/admin\/decisions\/[^/]+$/.test(path) ? DECISIONS_ROUTE : path;
 }
 
 /**

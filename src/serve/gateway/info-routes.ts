@@ -1,12 +1,18 @@
 import type { FastifyInstance } from "fastify";
+import { comparableDecision } from "../../protocol/dispatch-log.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import { detokenizeBody, parseBody, tokenizeBody } from "../../protocol/openai.ts";
+import { MAX_KEPT_DECISIONS } from "../fleet/decision-log.ts";
 import { checkVocabulary } from "./completion-routes.ts";
 import { type GatewayContext, servedName } from "./context.ts";
 import { Detokenizer } from "./detokenizer.ts";
+import { recordOf } from "./request-record.ts";
 
 /** Paths that anybody may ask, so that a probe needs no key. */
 export const PROBE_PATHS: ReadonlySet<string> = new Set(["/livez", "/readyz", "/health"]);
+
+/** Why a request went where it went. */
+export const DECISIONS_ROUTE = "/admin/decisions/:requestId";
 
 /** Models, tokenising, probes, metrics and the state of the workers. */
 export function registerInfoRoutes(app: FastifyInstance, context: GatewayContext): void {
@@ -25,6 +31,9 @@ export function registerInfoRoutes(app: FastifyInstance, context: GatewayContext
     return reply.header("content-type", registry.contentType).send(await registry.metrics());
   });
   app.get("/admin/workers", async () => ({ object: "list", data: context.fleet.workers() }));
+  app.get<{ Params: { requestId: string } }>(DECISIONS_ROUTE, async (request) =>
+    explain(context, request.params.requestId, recordOf(request).tenant?.cacheSalt ?? ""),
+  );
   for (const path of ["/v1/embeddings", "/v1/responses"])
     app.all(path, async () => {
       throw new ServingError(
@@ -32,6 +41,20 @@ export function registerInfoRoutes(app: FastifyInstance, context: GatewayContext
         `${path} is not supported by this server. Use /v1/chat/completions.`,
       );
     });
+}
+
+/** Why a request of this tenant went where it went. Requests of others are as unknown as those that never were. */
+function explain(context: GatewayContext, requestId: string, cacheSalt: string): object {
+  const explained = context.fleet.explain(requestId, cacheSalt);
+  if (explained.length === 0) {
+    const message = `No decision on the request is kept; the last ${MAX_KEPT_DECISIONS} are. Its id is in the header x-twofold-request-id of its answer.`;
+    throw new ServingError("not_found", message);
+  }
+  const data = explained.map(({ attempts, ...shown }) => ({
+    ...shown,
+    attempts: attempts.map(({ atMs, decision }) => ({ atMs, decision: comparableDecision(decision) })),
+  }));
+  return { object: "list", data };
 }
 
 function registerModels(app: FastifyInstance, context: GatewayContext): void {

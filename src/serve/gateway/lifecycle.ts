@@ -49,6 +49,8 @@ export function finishRecord(
       durationMs: round(durationMs),
       ttftMs: generation?.ttftMs == null ? undefined : round(generation.ttftMs),
       ...usage,
+      session: record.session ?? undefined,
+      ...record.turn,
     },
     "request",
   );

@@ -69,7 +69,7 @@ describe("API keys", () => {
   test("name the tenant, whose salt depends on name and secret alone", () => {
     const { authenticate } = createAuthenticator(keys, secret);
     const expected = createHmac("sha256", secret).update("ann").digest("hex");
-    expect(authenticate("Bearer key-a")).toEqual({ name: "ann", cacheSalt: expected });
+    expect(authenticate("Bearer key-a")).toEqual({ name: "ann", cacheSalt: expected, cacheShare: 1 });
     expect(authenticate("bearer  key-b")?.cacheSalt).toBe(expected);
     expect(authenticate("Bearer key-c")?.cacheSalt).not.toBe(expected);
     expect(createAuthenticator(keys, Buffer.alloc(32, 2)).authenticate("Bearer key-a")?.cacheSalt).not.toBe(

@@ -67,6 +67,10 @@ export interface GatewayOptions {
   readonly apiKeys?: readonly ApiKey[];
   /** Key from which each tenant's cache salt is derived; at least 16 bytes. */
   readonly cacheSecret: Buffer;
+  /** The most of a worker's prefix cache that a tenant's unused blocks may take, by tenant, in [0, 1]; all of it for others. */
+  readonly cacheShares?: ReadonlyMap<string, number>;
+  /** System messages whose beginnings of prompts all tenants share in the prefix cache. */
+  readonly publicPrefixes?: readonly string[];
   /** Memory for texts, tokens and block hashes of earlier prompts; 0 keeps none. Default 256 MiB. */
   readonly conversationBytes?: number;
   readonly host: string;

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { FastifyRequest } from "fastify";
 import type { ErrorCode } from "../../protocol/errors.ts";
+import type { Turn } from "../conversations/prompt-tree.ts";
 import type { Tenant } from "./api-keys.ts";
 import type { Generation } from "./generation.ts";
 
@@ -18,6 +19,9 @@ export interface RequestRecord {
   isAnswered: boolean;
   /** Called when the connection closes, whether or not the answer was complete. */
   onClose: (() => void) | null;
+  /** What the client calls the conversation, and which of those that the gateway knows the prompt goes on with. For the log. */
+  session: string | null;
+  turn: Turn | null;
   errorCode: ErrorCode | null;
   /** Set when the answer's status is not the whole truth, as for a stream that was cut. */
   status: number | null;
@@ -39,11 +43,19 @@ export function createRequestRecord(clientId: string | string[] | undefined): Re
     isClosed: false,
     isAnswered: false,
     onClose: null,
+    session: null,
+    turn: null,
     errorCode: null,
     status: null,
     generation: null,
     answerTimer: undefined,
   };
+}
+
+/** What a client calls its conversation, in a header or as OpenAI's `prompt_cache_key`; null when it is not well-formed. */
+export function sessionOf(headers: FastifyRequest["headers"], cacheKey: string | undefined): string | null {
+  const names = [headers["x-twofold-session"], headers["x-session-id"], cacheKey];
+  return names.find((name): name is string => typeof name === "string" && CLIENT_ID.test(name)) ?? null;
 }
 
 declare module "fastify" {

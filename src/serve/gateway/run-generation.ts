@@ -1,9 +1,11 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Request } from "../../core/request.ts";
+import { fanOutOf, retentionOf } from "../../protocol/cache-hints.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, CompletionBody } from "../../protocol/openai.ts";
 import type { Prompt } from "../conversations/conversations.ts";
 import type { Placement } from "../fleet/fleet.ts";
+import type { Tenant } from "./api-keys.ts";
 import type { ChoiceOptions } from "./choice.ts";
 import { Collector } from "./collector.ts";
 import type { GatewayContext } from "./context.ts";
@@ -132,6 +134,21 @@ function placementHeaders(placement: Placement | null): Record<string, string> {
   };
 }
 
+/** What a request says about the cache, and what its tenant may have of it. */
+function cacheWishes(
+  body: GenerationSpec["body"],
+  tenant: Tenant | null,
+): Pick<Request, "retention" | "expectedFanOut" | "cacheShare"> {
+  const retention = retentionOf(body);
+  const expectedFanOut = fanOutOf(body);
+  const cacheShare = tenant?.cacheShare ?? 1;
+  return {
+    ...(retention === null ? {} : { retention }),
+    ...(expectedFanOut === null ? {} : { expectedFanOut }),
+    ...(cacheShare === 1 ? {} : { cacheShare }),
+  };
+}
+
 /** One fleet request per prompt and choice, numbered prompt by prompt as OpenAI does. */
 function buildChoices(
   context: GatewayContext,
@@ -145,7 +162,8 @@ function buildChoices(
   const sampling = samplingOf(body, topLogprobs, texts.vocabSize);
   const stop = body.stop === undefined || body.stop.length === 0 ? null : new StopPatterns(body.stop);
   const isSingle = prompts.length * n === 1;
-  return prompts.flatMap(({ tokens: promptTokens, blockHashes }, promptIndex) => {
+  const wishes = cacheWishes(body, record.tenant);
+  return prompts.flatMap(({ tokens: promptTokens, blocks }, promptIndex) => {
     const bounds = outputBounds(promptTokens.length, fleet.contextTokens, {
       maxTokens: spec.maxTokens,
       minTokens: body.min_tokens,
@@ -158,13 +176,15 @@ function buildChoices(
         id: isSingle ? requestId : `${requestId}-${index}`,
         epoch: 0,
         promptTokens,
-        ...(blockHashes === null ? {} : { knownBlockHashes: blockHashes }),
+        ...(blocks === null ? {} : { knownBlockHashes: blocks.hashes }),
+        ...(blocks === null || blocks.publicBlocks === 0 ? {} : { publicBlocks: blocks.publicBlocks }),
         resumedTokens: NO_TOKENS,
         ...bounds,
         ignoreEndOfGeneration: body.ignore_eos ?? false,
         sampling: samplingOfChoice(sampling, i),
         cacheSalt: record.tenant?.cacheSalt ?? "",
         priority: body.priority ?? 0,
+        ...wishes,
       };
       const logprobs =
         topLogprobs === null

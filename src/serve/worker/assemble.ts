@@ -1,6 +1,7 @@
 import type { HandoffTimeouts } from "../../core/handoff/sender.ts";
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import { KvEventLog } from "../../core/kv/kv-event-log.ts";
+import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
@@ -8,6 +9,7 @@ import { WorkerLoop } from "../../core/worker-loop.ts";
 import type { WorkerConfig } from "../../protocol/worker-config.ts";
 import type { Engine } from "../engine/engine.ts";
 import { openEngine } from "../engine/open-engine.ts";
+import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import { WorkerDriver } from "./worker-driver.ts";
 
 /** Slots beyond those of the running sequences, in which the prefix cache keeps what finished ones leave. */
@@ -49,6 +51,7 @@ export function createDriver(
   config: WorkerConfig,
   engine: Engine,
   onFatal: (error: unknown) => void,
+  tiers: WorkerTiers | null = null,
 ): WorkerDriver {
   const policy = findSchedulingPolicy(config.policy);
   assert(policy !== null, `the configuration names no policy ${config.policy}`);
@@ -58,9 +61,11 @@ export function createDriver(
     numSlots: engine.info.numSlots,
     modelId: engine.info.modelId,
     maxCachedBlocks: Math.floor(config.prefixCacheTokens / config.blockSizeTokens),
+    ...(tiers === null ? {} : { tiers: tiers.tiers }),
     // A worker does not know who will connect and ask.
-    kvEvents: new KvEventLog(),
+    kvEvents: tiers?.kvEvents ?? new KvEventLog(),
   });
+  const onboarding = tiers === null ? {} : { onboarder: new Onboarder(tiers.tiers, config.blockSizeTokens) };
   const scheduler = new Scheduler(
     {
       policy,
@@ -68,6 +73,7 @@ export function createDriver(
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
       endOfGenerationTokens: new Set(engine.info.endOfGenerationTokens),
+      ...onboarding,
     },
     blocks,
   );
@@ -79,7 +85,14 @@ export function createDriver(
     tokenBudget: tokenBudgetOf(config),
     maxRunning: config.maxRunning,
     engine,
-    loop: new WorkerLoop({ scheduler, blocks, maxRequests, timeouts: handoffTimeouts(config.handoffWaitMs) }),
+    loop: new WorkerLoop({
+      scheduler,
+      blocks,
+      maxRequests,
+      timeouts: handoffTimeouts(config.handoffWaitMs),
+      ...onboarding,
+    }),
+    tiers,
     scheduler,
     blocks,
     nowMs: () => performance.now(),

@@ -2,6 +2,7 @@ import { FLEET_SECRET_ENV, type WorkerConfig } from "../../protocol/worker-confi
 import { PROTOCOL_VERSION } from "../../protocol/worker-rpc.ts";
 import { exitWithParent, isSupervised, reportReady } from "../fleet/child-side.ts";
 import { fleetKeys } from "../fleet/fleet-keys.ts";
+import { openTiers } from "../tiers/open-tiers.ts";
 import { createKvMesh } from "../transfer/kv-mesh.ts";
 import { createDriver, openWorkerEngine } from "./assemble.ts";
 import { createRpcServer } from "./rpc-server.ts";
@@ -36,7 +37,11 @@ export async function runWorker(config: WorkerConfig): Promise<RunningWorker> {
   const failure = new Promise<never>((_, reject) => {
     failed = reject;
   });
-  const driver = createDriver(config, engine, (error) => failed(error));
+  const tiers = await openTiers(config, engine, {
+    key: keys.tierKey,
+    warn: (message) => process.stderr.write(`${message}\n`),
+  });
+  const driver = createDriver(config, engine, (error) => failed(error), tiers);
   const mesh = createKvMesh({
     identity: {
       workerId: config.workerId,
@@ -65,7 +70,9 @@ export async function runWorker(config: WorkerConfig): Promise<RunningWorker> {
     if (!isSupervised()) await driver.untilIdle();
     driver.stop();
     await Promise.allSettled([server.close(), mesh.close()]);
+    // Exports that are queued first, then what they have to be written to.
     await engine.close();
+    await tiers?.close();
   });
   try {
     const kvAddress = await mesh.listen(config.kvListen);

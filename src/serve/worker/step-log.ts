@@ -58,6 +58,10 @@ export class LoggedEngine implements Engine {
     this.#addTransfer("import", calledMs, range, bytes.length);
   }
 
+  sliceKv(...args: Parameters<Engine["sliceKv"]>): Uint8Array {
+    return this.#engine.sliceKv(...args);
+  }
+
   abort(): void {
     this.#engine.abort();
   }

@@ -1,26 +1,27 @@
-import type { HandoffFailure, HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
-import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assertNever } from "../../core/util/assert.ts";
-import type { RequestEvent, WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
-import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import { ServingError } from "../../protocol/errors.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
   type SubscribeOptions,
-  type WorkerEvent,
   type WorkerHello,
   type WorkerLoad,
   type WorkerService,
 } from "../../protocol/worker-rpc.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
+import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
+import { checkRequest } from "./check-request.ts";
 import { Observations } from "./observations.ts";
+import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
@@ -41,21 +42,13 @@ export interface WorkerDriverOptions {
   readonly loop: WorkerLoop;
   readonly scheduler: Scheduler;
   readonly blocks: BlockManager;
+  /** Null: there are no tiers of KV below the engine. */
+  readonly tiers: WorkerTiers | null;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Called once when the engine has failed in a way that this process can't recover from. */
   readonly onFatal: (error: unknown) => void;
 }
-
-/** What one side of a handoff failure means to a client. */
-const ERROR_OF_FAILURE: Readonly<Record<HandoffFailure, ErrorCode>> = {
-  no_space: "kv_exhausted",
-  verification: "worker_lost",
-  timeout: "worker_lost",
-  peer_lost: "worker_lost",
-  cancelled: "client_closed_request",
-  unknown_request: "worker_lost",
-};
 
 /**
  * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;
@@ -71,6 +64,7 @@ export class WorkerDriver implements WorkerService {
   #mesh: KvMesh | null = null;
   #kvAddress = "";
   #handoffBytes = 0;
+  #lastStepEndMs = 0;
   #draining = false;
   #stopped = false;
   #wakeTimer: NodeJS.Timeout | null = null;
@@ -87,6 +81,11 @@ export class WorkerDriver implements WorkerService {
       HEARTBEAT_MS,
     );
     this.#heartbeat.unref();
+    options.tiers?.driver.listen({
+      report: (report) => this.#report((nowMs) => this.#loop.tierReport(report, nowMs)),
+      engineCalled: () => this.#observations.engineCalled(),
+      fatal: (error) => options.onFatal(error),
+    });
   }
 
   /** Joins the driver to its links; messages go to `receive` and `peerLost`. */
@@ -126,13 +125,16 @@ export class WorkerDriver implements WorkerService {
       prefixTokensQueried: prefix.queried,
       handoffs: { ...this.#loop.handoffCounts },
       handoffBytes: this.#handoffBytes,
+      tiers: Object.fromEntries(this.#options.tiers?.tiers.stats ?? []),
       rssBytes: process.memoryUsage.rss(),
     };
   }
 
   submit(request: Request, assignment: Assignment): void {
     if (this.#draining) throw new ServingError("draining", "this worker is shutting down");
-    this.#checkRequest(request);
+    const { contextTokens, blocks } = this.#options;
+    const { vocabSize } = this.#engine.info;
+    checkRequest(request, { contextTokens, vocabSize, blockSizeTokens: blocks.blockSizeTokens });
     if (assignment.kind === "prefill") this.#connect(assignment.decodeWorker, assignment.decodeKvAddress);
     const outcome = this.#loop.submit(request, taskOf(assignment), this.#options.nowMs());
     this.#pump();
@@ -205,31 +207,9 @@ export class WorkerDriver implements WorkerService {
     if (this.#wakeTimer !== null) clearTimeout(this.#wakeTimer);
   }
 
-  /** The RPC codec has checked shapes; what depends on this worker's model is checked here. */
-  #checkRequest(request: Request): void {
-    const numTokens = request.promptTokens.length + request.maxOutputTokens;
-    if (numTokens > this.#options.contextTokens) {
-      const message = `prompt and output make ${numTokens} tokens; this worker takes ${this.#options.contextTokens}`;
-      throw new ServingError("context_length_exceeded", message);
-    }
-    const { vocabSize } = this.#engine.info;
-    for (const tokens of [request.promptTokens, request.resumedTokens]) {
-      for (const token of tokens) {
-        if (token < 0 || token >= vocabSize) {
-          throw new ServingError("invalid_value", `token ${token} is not in the vocabulary of ${vocabSize}`);
-        }
-      }
-    }
-    const numHashes = (request.knownBlockHashes?.length ?? 0) / HASH_WORDS;
-    if (numHashes * this.#options.blocks.blockSizeTokens > request.promptTokens.length)
-      throw new ServingError(
-        "invalid_value",
-        `${numHashes} block hashes are more than the prompt has full blocks`,
-      );
-    for (const [token] of request.sampling.logitBias) {
-      if (token >= vocabSize)
-        throw new ServingError("invalid_value", `token ${token} is not in the vocabulary`);
-    }
+  /** Throws unless the decisions that it carries out agree with each other. */
+  checkInvariants(): void {
+    this.#loop.checkInvariants();
   }
 
   #pump(): void {
@@ -262,7 +242,12 @@ export class WorkerDriver implements WorkerService {
         this.#send(effect.peer, effect.message);
         return;
       case "emit":
-        this.#emit(effect.events);
+        for (const event of toWorkerEvents(effect.events)) this.#subscribers.publish(event);
+        return;
+      case "offload":
+      case "read-tier":
+      case "delete-tier":
+        this.#options.tiers!.driver.carryOut(effect);
         return;
       case "kv-events":
         this.#subscribers.report({ kind: "kv", batch: effect.batch });
@@ -277,7 +262,8 @@ export class WorkerDriver implements WorkerService {
     this.#engine.execute(plan).then(
       (result) => {
         if (result.kind === "done") stepEnds();
-        this.#loop.stepDone(plan, result, this.#options.nowMs());
+        this.#lastStepEndMs = this.#options.nowMs();
+        this.#loop.stepDone(plan, result, this.#lastStepEndMs);
         this.#pump();
       },
       (error) => this.#options.onFatal(error),
@@ -316,10 +302,15 @@ export class WorkerDriver implements WorkerService {
   }
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
+    const calledMs = this.#options.nowMs();
     this.#engine.importKv(range, payload as Uint8Array).then(
       () => {
         this.#observations.engineCalled();
-        this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs));
+        this.#report((nowMs) => {
+          // What the call waited for a step to end is no part of its price.
+          const ms = nowMs - Math.max(calledMs, this.#lastStepEndMs);
+          this.#loop.kvInstalled(id, range.end, true, nowMs, ms);
+        });
       },
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.
@@ -356,27 +347,6 @@ export class WorkerDriver implements WorkerService {
   #report(call: (nowMs: number) => void): void {
     call(this.#options.nowMs());
     this.#pump();
-  }
-
-  #emit(events: readonly RequestEvent[]): void {
-    const tokens: Array<Extract<RequestEvent, { kind: "token" }>> = [];
-    const others: WorkerEvent[] = [];
-    for (const event of events) {
-      if (event.kind === "token") tokens.push(event);
-      else if (event.kind === "run") {
-        const { requestId, epoch, index } = event;
-        event.tokens.forEach((sampled, i) => {
-          tokens.push({ kind: "token", requestId, epoch, index: index + i, sampled });
-        });
-      } else if (event.kind !== "failed") others.push(event);
-      else {
-        const { requestId, epoch, reason } = event;
-        const message = `handoff failed: ${reason}`;
-        others.push({ kind: "error", requestId, epoch, code: ERROR_OF_FAILURE[reason], message });
-      }
-    }
-    if (tokens.length > 0) this.#subscribers.publish({ kind: "tokens", tokens });
-    for (const event of others) this.#subscribers.publish(event);
   }
 
   #armTimer(): void {

@@ -136,6 +136,7 @@ export class RequestTracks {
       numOutputTokens: track.numOutputTokens,
       maxGapMs: track.maxGapMs,
       worstGapsMs: track.gapsMs === null ? null : meanOfWorst(track.gapsMs),
+      gapsMs: track.gapsMs,
       queuedMs: Number.isNaN(track.firstStepMs) ? null : track.firstStepMs - workload.arrivalMs,
       numCachedTokens: track.numCachedTokens,
       prefillWorker: track.prefillWorker,
@@ -155,9 +156,9 @@ export class RequestTracks {
 /** Share of a request's gaps that Mooncake's time between tokens looks at (FAST '25, section 5). */
 const WORST_SHARE = 0.1;
 
-function meanOfWorst(gapsMs: number[]): number | null {
+function meanOfWorst(gapsMs: readonly number[]): number | null {
   if (gapsMs.length === 0) return null;
   const count = Math.max(1, Math.floor(gapsMs.length * WORST_SHARE));
-  const worst = gapsMs.sort((a, b) => b - a).slice(0, count);
+  const worst = gapsMs.toSorted((a, b) => b - a).slice(0, count);
   return worst.reduce((sum, gapMs) => sum + gapMs, 0) / count;
 }

@@ -3,6 +3,10 @@ import type { StepRow } from "../observer.ts";
 const bits = new Float64Array(1);
 const words = new Int32Array(bits.buffer);
 
+/** Words that a step is hashed as. */
+const STEP_WORDS = 6;
+const step = new Int32Array(STEP_WORDS);
+
 /**
  * A running hash of numbers in order: two lanes of 32 bits, mixed as in MurmurHash3 (Appleby). It tells whether two runs made the
  * same decisions at the same times; it is no defence against anybody.
@@ -13,33 +17,48 @@ export class TraceHash {
 
   /** Takes in an integer of 32 bits. */
   addInt(value: number): void {
-    let k = Math.imul(value | 0, 0xcc9e2d51);
-    k = (k << 15) | (k >>> 17);
-    this.#a ^= Math.imul(k, 0x1b873593);
-    this.#a = (Math.imul((this.#a << 13) | (this.#a >>> 19), 5) + 0xe6546b64) | 0;
-    this.#b = (Math.imul(this.#b ^ k, 0x01000193) + this.#a) | 0;
+    words[0] = value;
+    this.#add(words, 1);
   }
 
   /** Takes in any number, to the last bit. */
   addNumber(value: number): void {
     bits[0] = value;
-    this.addInt(words[0]!);
-    this.addInt(words[1]!);
+    this.#add(words, 2);
   }
 
   /** Takes in when each step of a row ends and what it computes. */
   addSteps({ load, boundsMs, from, to }: StepRow): void {
-    for (let step = from; step < to; step++) {
-      this.addNumber(boundsMs[step + 1]!);
-      this.addInt(load.numDecodes);
-      this.addNumber(load.decodeContextTokens + (step - from) * load.numDecodes);
-      this.addInt(load.numPrefillTokens);
+    step[2] = load.numDecodes;
+    step[5] = load.numPrefillTokens;
+    for (let i = from; i < to; i++) {
+      bits[0] = boundsMs[i + 1]!;
+      step[0] = words[0]!;
+      step[1] = words[1]!;
+      bits[0] = load.decodeContextTokens + (i - from) * load.numDecodes;
+      step[3] = words[0]!;
+      step[4] = words[1]!;
+      this.#add(step, STEP_WORDS);
     }
   }
 
   addText(text: string): void {
     for (let i = 0; i < text.length; i++) this.addInt(text.charCodeAt(i));
     this.addInt(text.length);
+  }
+
+  #add(list: Int32Array, count: number): void {
+    let a = this.#a;
+    let b = this.#b;
+    for (let i = 0; i < count; i++) {
+      let k = Math.imul(list[i]!, 0xcc9e2d51);
+      k = (k << 15) | (k >>> 17);
+      a ^= Math.imul(k, 0x1b873593);
+      a = (Math.imul((a << 13) | (a >>> 19), 5) + 0xe6546b64) | 0;
+      b = (Math.imul(b ^ k, 0x01000193) + a) | 0;
+    }
+    this.#a = a;
+    this.#b = b;
   }
 
   /** Sixteen hexadecimal digits. */

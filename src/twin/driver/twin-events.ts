@@ -1,5 +1,6 @@
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { KvEventBatch } from "../../core/kv/kv-events.ts";
+import type { TierReport } from "../../core/kv/tiers/onboarder.ts";
 import type { Request, WorkerId } from "../../core/request.ts";
 import type { TwinFault } from "../twin-spec.ts";
 import type { TimedEvent } from "./event-heap.ts";
@@ -36,6 +37,7 @@ export type WorkerTwinEvent = TimedEvent &
         readonly id: HandoffId;
         readonly end: number;
       }
+    | { readonly kind: "tier"; readonly worker: TwinWorker; readonly report: TierReport }
     | { readonly kind: "wake"; readonly worker: TwinWorker }
     | { readonly kind: "ready"; readonly index: number }
     | { readonly kind: "fault"; readonly fault: TwinFault }

@@ -1,7 +1,8 @@
 import { GREEDY, type Request, type WorkerId } from "../../core/request.ts";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { promptBlockHashes, uniqueBlockHashes } from "../workload/block-identity.ts";
-import type { WorkloadRequest } from "../workload/workload.ts";
+import { DEFAULT_TENANT } from "../workload/plain-request.ts";
+import type { PromptBlocks, WorkloadRequest } from "../workload/workload.ts";
 
 /** The token that ends an output, and the one that stands for any other. */
 export const END_TOKEN = 1;
@@ -41,6 +42,9 @@ export class RequestMaker {
   /** Every prompt is a view of this: prompts have no text. */
   #zeros = new Int32Array(1 << 16);
   #numRequests = 0;
+  /** What later requests keep their hashes in, and how much of it is taken. */
+  #room = NO_TOKENS;
+  #numTaken = 0;
 
   constructor(options: {
     blockTokens: number;
@@ -79,7 +83,7 @@ export class RequestMaker {
       maxOutputTokens:
         this.#outputBound === "true"
           ? workload.outputTokens
-          : Math.max(this.#outputBound, workload.outputTokens),
+          : Math.max(workload.maxOutputTokens ?? this.#outputBound, workload.outputTokens),
       minOutputTokens: 0,
       ignoreEndOfGeneration: isTrue,
       sampling: GREEDY,
@@ -94,15 +98,35 @@ export class RequestMaker {
     return this.#zeros.subarray(0, numTokens);
   }
 
+  /** Zeros that nobody else has. A piece of a larger array: one that has a buffer of its own costs microseconds. */
+  #takeRoom(numWords: number): Int32Array {
+    if (this.#numTaken + numWords > this.#room.length) {
+      this.#room = new Int32Array(Math.max(ROOM_WORDS, numWords));
+      this.#numTaken = 0;
+    }
+    const from = this.#numTaken;
+    this.#numTaken += numWords;
+    return this.#room.subarray(from, this.#numTaken);
+  }
+
   /** Identities of the prompt's blocks, and of the output's: nobody else has these. */
-  #hashes({ blocks, inputTokens, outputTokens }: WorkloadRequest, number: number): Int32Array {
+  #hashes({ blocks, tenant, inputTokens, outputTokens }: WorkloadRequest, number: number): Int32Array {
     if (!this.#hashesPrompts) return NO_TOKENS;
     const numBlocks = Math.floor((inputTokens + outputTokens) / this.#blockTokens);
-    const hashes = new Int32Array(numBlocks * HASH_WORDS);
-    const numNamed = blocks === null ? 0 : promptBlockHashes(blocks, inputTokens, this.#blockTokens, hashes);
+    const hashes = this.#takeRoom(numBlocks * HASH_WORDS);
+    const named = blocks === null || tenant === DEFAULT_TENANT ? blocks : saltedBy(tenant, blocks);
+    const numNamed = named === null ? 0 : promptBlockHashes(named, inputTokens, this.#blockTokens, hashes);
     if (numNamed < numBlocks) uniqueBlockHashes(number, numNamed, numBlocks, hashes);
     return hashes;
   }
+}
+
+/** Words of the array that requests get pieces of. */
+const ROOM_WORDS = 8192;
+
+/** The same blocks as nobody but the tenant has them: as in the server, tenants share no KV, whatever they send. */
+function saltedBy(tenant: string, blocks: PromptBlocks): PromptBlocks {
+  return { ...blocks, scope: `${tenant.length}:${tenant}${blocks.scope}` };
 }
 
 const NO_TOKENS = new Int32Array(0);

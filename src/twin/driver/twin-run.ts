@@ -1,4 +1,5 @@
 import { type DispatchEffect, Dispatcher } from "../../core/dispatch/dispatcher.ts";
+import { RecordedDispatcher } from "../../core/dispatch/recorded-dispatcher.ts";
 import type { Request, RequestId } from "../../core/request.ts";
 import { assert, assertNever } from "../../core/util/assert.ts";
 import type { TwinObserver } from "../observer.ts";
@@ -45,12 +46,16 @@ export class TwinRun {
     this.#spec = spec;
     this.#source = source;
     this.#observer = observer;
-    this.#dispatcher = new Dispatcher({
-      placement: spec.placement,
+    const limits = {
       maxRequests: spec.maxRequests,
       maxWaitMs: Math.max(MAX_WAIT_MS, ...spec.workers.map(({ startUpMs }) => 2 * startUpMs)),
       maxAttempts: MAX_ATTEMPTS,
-    });
+    };
+    const options = { ...limits, placement: spec.placement };
+    this.#dispatcher =
+      spec.record === undefined
+        ? new Dispatcher(options)
+        : new RecordedDispatcher(options, spec.record(limits));
     this.#maker = new RequestMaker({
       blockTokens: spec.workers[0]!.blockTokens,
       outputBound: spec.outputBound,
@@ -60,7 +65,7 @@ export class TwinRun {
     this.#tracks = new RequestTracks(observer, spec.workers[0]!.perf.host.outputMs);
     const reported = { clock: this.#clock, heap: this.#heap, dispatcher: this.#dispatcher };
     // Reports cost events and memory, so they are made only for those who listen.
-    this.#reports = spec.placement.observe === undefined ? null : new WorkerReports(reported);
+    this.#reports = this.#dispatcher.observes ? new WorkerReports(reported) : null;
     this.#host = new WorkerHost({
       spec,
       observer,

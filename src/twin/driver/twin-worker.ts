@@ -1,5 +1,6 @@
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import { KvEventLog } from "../../core/kv/kv-event-log.ts";
+import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
 import type { Request } from "../../core/request.ts";
 import type { WorkerFacts } from "../../core/router/placement.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
@@ -11,6 +12,7 @@ import { DEFAULT_HANDOFF_WAIT_MS, type TwinSpec, type TwinWorkerSpec } from "../
 import { ModelledEngine } from "./modelled-engine.ts";
 import { TraceHash } from "./trace-hash.ts";
 import { END_TOKEN } from "./twin-request.ts";
+import { TwinTiers } from "./twin-tiers.ts";
 
 /** Steps that one plan may stand for: long rows cost little to price again when they are cut short. */
 const MAX_STEPS_PER_PLAN = 32;
@@ -31,6 +33,7 @@ export class TwinWorker {
   readonly blocks: BlockManager;
   readonly scheduler: Scheduler;
   readonly engine: ModelledEngine;
+  readonly tiers: TwinTiers | null;
   readonly hash = new TraceHash();
   /** Names the step end that is due; an earlier one that is still in the heap is stale. */
   rowVersion = 0;
@@ -59,6 +62,10 @@ export class TwinWorker {
     const policy = findSchedulingPolicy(spec.policy);
     assert(policy !== null, `no scheduling policy ${spec.policy}`);
     const numBlocks = spec.numBlocks ?? Math.floor(spec.perf.kvCapacityTokens / spec.blockTokens);
+    const kvEvents = options.reportsKv ? new KvEventLog() : undefined;
+    this.tiers = TwinTiers.of(spec, kvEvents);
+    const onboarding =
+      this.tiers === null ? {} : { onboarder: new Onboarder(this.tiers.tiers, spec.blockTokens) };
     this.blocks = new BlockManager({
       numBlocks,
       blockSizeTokens: spec.blockTokens,
@@ -66,7 +73,8 @@ export class TwinWorker {
       numSlots: numBlocks + 2 * spec.maxRunning,
       modelId: "twin",
       ...(spec.maxCachedBlocks === undefined ? {} : { maxCachedBlocks: spec.maxCachedBlocks }),
-      kvEvents: options.reportsKv ? new KvEventLog() : undefined,
+      kvEvents,
+      ...(this.tiers === null ? {} : { tiers: this.tiers.tiers }),
     });
     this.scheduler = new Scheduler(
       {
@@ -77,6 +85,7 @@ export class TwinWorker {
         endOfGenerationTokens: new Set([END_TOKEN]),
         ordersIncoming: handoffOrder !== "compute-first",
         maxStepsPerPlan,
+        ...onboarding,
       },
       this.blocks,
     );
@@ -86,6 +95,7 @@ export class TwinWorker {
       maxRequests: spec.maxWaiting + 2 * spec.maxRunning,
       handoffOrder,
       timeouts: { grantMs: waitMs, ackMs: waitMs, reserveMs: waitMs, frameMs: waitMs },
+      ...onboarding,
     });
   }
 

@@ -12,6 +12,7 @@ import { KvTransfers } from "./kv-transfers.ts";
 import type { RequestTracks } from "./request-tracks.ts";
 import type { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
+import type { DueReport } from "./twin-tiers.ts";
 import { TwinWorker } from "./twin-worker.ts";
 import type { WorkerReports } from "./worker-reports.ts";
 
@@ -24,7 +25,7 @@ export interface HostContext {
   readonly hash: TraceHash;
   readonly tracks: RequestTracks;
   readonly dispatcher: Dispatcher;
-  /** Null when placement does not observe. */
+  /** Null when nobody listens. */
   readonly reports: WorkerReports | null;
   /** Carries out what the dispatcher wants after it has been told something. */
   readonly pumpDispatcher: () => void;
@@ -111,6 +112,12 @@ export class WorkerHost {
         return;
       case "installed":
         this.#installed(event.worker, event.id, event.end);
+        return;
+      case "tier":
+        if (!event.worker.isAlive) return;
+        this.#before(event.worker);
+        event.worker.loop.tierReport(event.report, this.#nowMs);
+        this.#pump(event.worker);
         return;
       case "wake":
         if (event.worker.wakeAtMs === event.atMs) this.#wake(event.worker);
@@ -259,9 +266,26 @@ export class WorkerHost {
         this.#dispatcher.workerEvents(worker.id, effect.events, this.#nowMs);
         this.#context.pumpDispatcher();
         return;
+      case "offload": {
+        const { start, end } = effect.range;
+        const exportMs = worker.spec.perf.handoff?.exportMs(end - start);
+        const exportedMs = exportMs === undefined ? this.#nowMs : this.#hold(worker, exportMs);
+        for (const due of worker.tiers!.offload(effect, exportedMs)) this.#expectTier(worker, due);
+        return;
+      }
+      case "read-tier":
+        this.#expectTier(worker, worker.tiers!.read(effect, this.#nowMs));
+        return;
+      case "delete-tier":
+        // Bookkeeping of the tier's store; the modelled one has none.
+        return;
       default:
         assertNever(effect);
     }
+  }
+
+  #expectTier(worker: TwinWorker, { atMs, report }: DueReport): void {
+    this.#heap.push({ kind: "tier", atMs, rank: RANK.flowEnd, worker, report });
   }
 
   #abortStep(worker: TwinWorker): void {

@@ -32,6 +32,11 @@ export function latenciesOf(
   };
 }
 
+/** The latencies as a list: to look each up by its name once per request is enough, however many groups it belongs to. */
+export function latencyValues(latencies: RequestLatencies): ReadonlyArray<number | null> {
+  return REQUEST_METRICS.map((metric) => latencies[metric]);
+}
+
 /** Counts and distributions of a group of requests: all, one class, or one tenant. */
 export class RequestGroup {
   numArrived = 0;
@@ -42,20 +47,25 @@ export class RequestGroup {
   cachedTokens = 0;
   outputTokens = 0;
   readonly latencies: Readonly<Record<LatencyMetric, LatencyHistogram>>;
+  /** Those of requests, in the order of {@link latencyValues}. */
+  readonly #ofRequests: readonly LatencyHistogram[];
 
   constructor() {
     const entries = LATENCY_METRICS.map((metric) => [metric, new LatencyHistogram()] as const);
-    this.latencies = Object.fromEntries(entries) as Record<LatencyMetric, LatencyHistogram>;
+    const latencies = Object.fromEntries(entries) as Record<LatencyMetric, LatencyHistogram>;
+    this.latencies = latencies;
+    this.#ofRequests = REQUEST_METRICS.map((metric) => latencies[metric]);
   }
 
-  completed(request: WorkloadRequest, outcome: RequestOutcome, latencies: RequestLatencies): void {
+  /** `values` as {@link latencyValues} lists them. */
+  completed(request: WorkloadRequest, outcome: RequestOutcome, values: ReadonlyArray<number | null>): void {
     this.numCompleted++;
     this.inputTokens += request.inputTokens;
     this.cachedTokens += outcome.numCachedTokens;
     this.outputTokens += outcome.numOutputTokens;
-    for (const metric of REQUEST_METRICS) {
-      const value = latencies[metric];
-      if (value !== null) this.latencies[metric].add(value);
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i]!;
+      if (value !== null) this.#ofRequests[i]!.add(value);
     }
   }
 }

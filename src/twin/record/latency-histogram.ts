@@ -86,7 +86,28 @@ export class LatencyHistogram {
 
   /** Adds the gaps between neighbours of the times from `from` to `to` of a list, `count` times. */
   addGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
-    for (let i = from; i < to; i++) this.add(timesMs[i + 1]! - timesMs[i]!, count);
+    // Neighbouring gaps are nearly equal: most fall into one bucket, and are counted together.
+    let inBucket = 0;
+    let sum = this.#sum;
+    let low = this.#lastLow;
+    let high = this.#lastHigh;
+    for (let i = from; i < to; i++) {
+      const value = timesMs[i + 1]! - timesMs[i]!;
+      if (value > low && value < high && value >= this.#min && value <= this.#max) {
+        inBucket += count;
+        sum += value * count;
+        continue;
+      }
+      this.#sum = sum;
+      this.#fillLast(inBucket);
+      inBucket = 0;
+      this.add(value, count);
+      sum = this.#sum;
+      low = this.#lastLow;
+      high = this.#lastHigh;
+    }
+    this.#sum = sum;
+    this.#fillLast(inBucket);
   }
 
   /** Adds all that another one, or its data, has seen. */
@@ -155,12 +176,15 @@ export class LatencyHistogram {
     for (const [index, value] of exact?.values.entries() ?? []) this.#fill(value, exact!.counts[index]!);
   }
 
+  /** Counts values of the bucket that was filled last. */
+  #fillLast(count: number): void {
+    if (count === 0) return;
+    this.#data = null;
+    this.#count += count;
+    this.#buckets[this.#lastIndex - this.#offset]! += count;
+  }
+
   #fill(value: number, count: number): void {
-    // Neighbouring gaps are nearly equal: most fall into the bucket of the one before.
-    if (value > this.#lastLow && value < this.#lastHigh) {
-      this.#buckets[this.#lastIndex - this.#offset]! += count;
-      return;
-    }
     if (value < MIN_VALUE) {
       this.#zeros += count;
       return;

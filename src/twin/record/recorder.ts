@@ -3,7 +3,7 @@ import type { PlacementDecision } from "../../core/router/placement.ts";
 import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 import { ActivitySeries } from "./activity-series.ts";
-import { GroupTable, latenciesOf, RequestGroup } from "./latencies.ts";
+import { GroupTable, latenciesOf, latencyValues, RequestGroup } from "./latencies.ts";
 import { LatencyHistogram } from "./latency-histogram.ts";
 import type { Reference } from "./reference-times.ts";
 import { keepsBounds, type SloSet, SloTally } from "./slo.ts";
@@ -214,7 +214,8 @@ export class Recorder implements TwinObserver {
 
   #completed(request: WorkloadRequest, outcome: RequestOutcome, nowMs: number): void {
     const latencies = latenciesOf(request, outcome, this.options.reference);
-    for (const group of this.#groupsOf(request)) group.completed(request, outcome, latencies);
+    const values = latencyValues(latencies);
+    for (const group of this.#groupsOf(request)) group.completed(request, outcome, values);
     this.completions.add(nowMs, nowMs, 1);
     for (const [index, tally] of this.tallies.entries()) {
       if (!tally.concerns(request.kind) || !keepsBounds(latencies, tally.slo.bounds)) continue;

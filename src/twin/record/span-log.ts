@@ -62,7 +62,17 @@ export class SpanLog {
   /** Adds the spans between neighbours of the times from `from` to `to` of a list. */
   addRow(timesMs: Float64Array, from: number, to: number, kind: SpanKind, amount: number): void {
     const code = SPAN_KINDS.indexOf(kind);
-    for (let i = from; i < to; i++) this.#add(timesMs[i]!, timesMs[i + 1]!, code, amount);
+    for (let i = from; i < to; ) {
+      this.#add(timesMs[i]!, timesMs[i + 1]!, code, amount);
+      // What follows without a pause joins the span as long as that fits the resolution.
+      const first = ++i;
+      const last = this.#length - 1;
+      const resolutionMs = this.#resolutionMs;
+      if (resolutionMs === 0 || last < this.#numPinned || this.#kind[last] !== code) continue;
+      const startMs = this.#start[last]!;
+      while (i < to && timesMs[i + 1]! - startMs <= resolutionMs) i++;
+      if (i > first) this.#extend(last, timesMs[first]!, timesMs[i]!, code, (i - first) * amount, i - first);
+    }
   }
 
   #add(startMs: number, endMs: number, code: number, amount: number): void {

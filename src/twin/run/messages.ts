@@ -1,6 +1,7 @@
 import type { RunResult } from "../../protocol/simulation-schema.ts";
 import type { RunProgress } from "../record/recorder.ts";
 import type { RunDetail } from "../report/run-detail.ts";
+import type { RunRecord } from "../simulate.ts";
 
 /** A scenario as text: threads read it themselves, as perf models cannot be sent. */
 export interface ScenarioText {
@@ -19,6 +20,8 @@ export interface RunTask {
   readonly seed: number;
   /** Whether plots or a trace will be made of it. */
   readonly wantsDetail: boolean;
+  /** Where to write a record of its dispatcher; absent: nowhere. */
+  readonly record?: RunRecord;
 }
 
 export interface RunOutcome {

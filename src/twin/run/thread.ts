@@ -1,6 +1,7 @@
 import type { MessagePort } from "node:worker_threads";
 import { parseScenarioFile } from "../../protocol/scenario-file.ts";
 import type { TwinParts } from "../parts.ts";
+import type { RunProgress } from "../record/recorder.ts";
 import { Simulation } from "../simulate.ts";
 import type { ScenarioText, ThreadReply, ThreadRequest } from "./messages.ts";
 
@@ -22,9 +23,8 @@ export function serveRuns(port: MessagePort, scenario: ScenarioText, parts: Twin
   const reply = (message: ThreadReply): void => port.postMessage(message);
   port.on("message", ({ index, task }: ThreadRequest) => {
     try {
-      const { result, detail } = simulation.run(task.fleet, task.seed, (progress) =>
-        reply({ kind: "progress", index, progress }),
-      );
+      const onProgress = (progress: RunProgress) => reply({ kind: "progress", index, progress });
+      const { result, detail } = simulation.run(task.fleet, task.seed, onProgress, task.record);
       reply({ kind: "done", index, outcome: { result, detail: task.wantsDetail ? detail : null } });
     } catch (error) {
       if (!(error instanceof Error)) throw error;

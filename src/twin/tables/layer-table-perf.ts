@@ -29,6 +29,8 @@ const RUNS_PER_LAYER: Readonly<Record<string, number>> = {
   act_fn: 1,
   down_proj: 1,
 };
+/** The smallest chunk of a profile's grid. */
+const SMALLEST_CHUNK = 16;
 const ONCE = ["embedding", "final_layernorm"];
 const MS_PER_US = 1e-3;
 
@@ -55,11 +57,13 @@ export class LayerTablePerf implements PerfModel {
     const decodes = Math.ceil(load.numDecodes / dp);
     const context = load.numDecodes === 0 ? 0 : load.decodeContextTokens / load.numDecodes;
     const alone = decodes === 0 ? 0 : tables.attention.us(0, 0, decodes, context);
+    // Beside any chunk, however small, decodes run in the kernel of chunks: at twice to three times their time, once for all chunks.
+    const mixed = numPrefills === 0 ? alone : tables.attention.us(SMALLEST_CHUNK, 0, decodes, context);
     let chunksUs = 0;
     let largest = 0;
     for (let i = 0; i < numPrefills; i++) {
       const chunk = load.prefillTokens[i]!;
-      chunksUs += tables.attention.us(chunk, load.prefillContext[i]!, decodes, context) - alone;
+      chunksUs += Math.max(0, tables.attention.us(chunk, load.prefillContext[i]!, decodes, context) - mixed);
       if (chunk > largest) largest = chunk;
     }
     // Groups share chunks as evenly as whole chunks can be shared; the group with the most sets the pace.
@@ -69,7 +73,7 @@ export class LayerTablePerf implements PerfModel {
     if (samples > 0) for (const curve of tables.perSequence.values()) sampleUs += curve.at(samples);
     out.deviceMs =
       this.#tokensMs(decodes + Math.max(Math.ceil(numPrefillTokens / dp), largest)) +
-      ((alone + chunksUs * chunkShare) * model.numLayers + sampleUs) * MS_PER_US +
+      ((mixed + chunksUs * chunkShare) * model.numLayers + sampleUs) * MS_PER_US +
       this.#gatherMs((samples * model.vocabSize * ACTIVATION_BYTES) / this.#options.tp, this.#options.tp);
     out.hostMs = 0;
     out.source = "table";

@@ -118,6 +118,23 @@ describe("LayerTablePerf", () => {
     expect(time.source).toBe("table");
   });
 
+  it("counts once for all chunks what decodes lose beside them", () => {
+    const us = (...chunks: number[]): number => {
+      const load = new StepLoad();
+      load.addDecode(64);
+      for (const tokens of chunks) load.addPrefill(0, tokens, false);
+      const time = emptyStepTime();
+      perf(1).stepTime(load, time);
+      const tokens = 1 + chunks.reduce((sum, count) => sum + count, 0);
+      return (time.deviceMs * 1000 - 5 - 100) / 4 - (2 * 3 + 10 + tokens - 1);
+    };
+    const { attention: table } = tables;
+    const beside = table.us(16, 0, 1, 64);
+    expect(us(16)).toBeCloseTo(beside, 9);
+    expect(us(32, 16, 16)).toBeCloseTo(table.us(32, 0, 1, 64), 9);
+    expect(us(32, 32)).toBeCloseTo(2 * table.us(32, 0, 1, 64) - beside, 9);
+  });
+
   it("adds what devices say to each other", () => {
     const load = new StepLoad();
     load.addDecode(64);

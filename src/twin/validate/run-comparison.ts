@@ -1,5 +1,7 @@
 import { quantile } from "../../core/util/quantiles.ts";
+import { type RandomStream, Rng } from "../../core/util/rng.ts";
 import type { RecordedRequest } from "../../protocol/run-record.ts";
+import type { RequestOutcome } from "../observer.ts";
 import type { Replay } from "./run-replay.ts";
 
 /** Share of a prompt that may have come from a prefix cache: what prompts share is not recorded. */
@@ -19,12 +21,14 @@ export interface ComparedMetric {
 
 /**
  * Compares a recorded run with its replay by the load generator's definitions: TTFT and E2E from the scheduled arrival, ITL between
- * events with text. A token without text of its own is part of the next event, so the predicted mean ITL spreads a request's time over
- * as many gaps as its client saw; quantiles of ITL differ by that merging, so TPOT, a request's mean time per token after its first, is
- * the figure that both sides define alike. Requests that only one side has completed, or whose prompt a
- * cache had, are left out on both.
+ * events with text. A token without text of its own, or one that the gateway sends together with others, is part of a later event: the
+ * predicted gaps are between as many events as the client got (see {@link eventGaps}). TPOT, a request's mean time per token after its
+ * first, needs no such thing. Requests that only one side has completed, or whose prompt a cache had, are left out on both.
  */
-export function compareRun(requests: readonly RecordedRequest[], replay: Replay): ComparedMetric[] {
+export function compareRun(
+  requests: readonly RecordedRequest[],
+  replay: Pick<Replay, "outcomes">,
+): ComparedMetric[] {
   const pairs = requests.flatMap((request, index) => {
     const outcome = replay.outcomes.get(index);
     return outcome === undefined || isFromCache(request) ? [] : [{ request, outcome }];
@@ -36,7 +40,7 @@ export function compareRun(requests: readonly RecordedRequest[], replay: Replay)
       pairs.map(({ request }) => request.firstTokenMs - request.arrivalMs),
       pairs.map(({ outcome }) => outcome.ttftMs),
     ),
-    ...itlOf(pairs, replay),
+    ...itlOf(pairs),
     ...tpotOf(pairs),
     ...both(
       "e2e",
@@ -48,25 +52,51 @@ export function compareRun(requests: readonly RecordedRequest[], replay: Replay)
 
 type Pair = {
   readonly request: RecordedRequest;
-  readonly outcome: { readonly ttftMs: number; readonly e2eMs: number };
+  readonly outcome: Pick<RequestOutcome, "ttftMs" | "e2eMs" | "gapsMs">;
 };
 
-function itlOf(pairs: readonly Pair[], replay: Replay): ComparedMetric[] {
+function itlOf(pairs: readonly Pair[]): ComparedMetric[] {
   const measured = pairs.flatMap(({ request }) => request.gapsMs);
-  if (measured.length === 0 || replay.gaps.length === 0) return [];
+  const stream = new Rng(EVENT_SEED).stream("events");
+  const predicted = pairs.flatMap(({ request, outcome }) =>
+    eventGaps(outcome.gapsMs ?? [], request.gapsMs.length, stream),
+  );
+  if (measured.length === 0 || predicted.length === 0) return [];
   const predictedMs = pairs.reduce(
     (sum, { request, outcome }) => sum + (request.gapsMs.length > 0 ? outcome.e2eMs - outcome.ttftMs : 0),
     0,
   );
-  const quantiles = ([0.5, 0.9] as const).map((q) => ({
-    name: q === 0.5 ? "itl_p50" : "itl_p90",
-    measured: quantileOf(measured, q),
-    predicted: weightedQuantile(replay.gaps, q),
-  }));
+  const [p50, p90] = both("itl", measured, predicted);
   return [
-    ...quantiles,
+    p50!,
+    p90!,
     { name: "itl_mean", measured: meanOf(measured), predicted: predictedMs / measured.length },
   ];
+}
+
+/** Which tokens share an event is drawn; the same for every comparison. */
+const EVENT_SEED = 1;
+
+/**
+ * Gaps between `numGaps` events and the one before them, from the gaps between tokens: every token after the first is as likely as any
+ * other to be the last of an event. That a response had so many events is a fact of its run, like its length: on the built-in model one
+ * token in eight has no text, and which of the others come together changes from run to run.
+ */
+export function eventGaps(
+  tokenGapsMs: readonly number[],
+  numGaps: number,
+  stream: Pick<RandomStream, "nextFloat">,
+): number[] {
+  const gaps: number[] = [];
+  let sinceMs = 0;
+  for (const [index, gapMs] of tokenGapsMs.entries()) {
+    sinceMs += gapMs;
+    const numLeft = tokenGapsMs.length - index;
+    if (stream.nextFloat() * numLeft >= numGaps - gaps.length) continue;
+    gaps.push(sinceMs);
+    sinceMs = 0;
+  }
+  return gaps;
 }
 
 function tpotOf(pairs: readonly Pair[]): ComparedMetric[] {
@@ -89,18 +119,6 @@ function both(name: string, measured: readonly number[], predicted: readonly num
 
 function quantileOf(values: readonly number[], q: number): number {
   return quantile(Float64Array.from(values).sort(), q);
-}
-
-/** The nearest rank, as `quantile`, of values that stand for several. */
-function weightedQuantile(values: Replay["gaps"], q: number): number {
-  const sorted = [...values].sort((a, b) => a.ms - b.ms);
-  const total = sorted.reduce((sum, { count }) => sum + count, 0);
-  let seen = 0;
-  for (const { ms, count } of sorted) {
-    seen += count;
-    if (seen >= q * total) return ms;
-  }
-  return sorted.at(-1)!.ms;
 }
 
 function meanOf(values: readonly number[]): number {

@@ -28,8 +28,6 @@ export interface LinkTimes {
 export interface Replay {
   /** By place in the list of requests; absent: it did not complete. */
   readonly outcomes: ReadonlyMap<number, RequestOutcome>;
-  /** Gaps between tokens: of how long and how many. */
-  readonly gaps: ReadonlyArray<{ readonly ms: number; readonly count: number }>;
   /** Shares of steps that left the range of the perf model. */
   readonly extrapolatedShare: number;
   /** Share of the run's time in which each worker ran steps. */
@@ -70,7 +68,6 @@ export function replayRun(
   const { endMs } = runTwin(spec, source, observer);
   return {
     outcomes: observer.outcomes,
-    gaps: observer.gaps,
     extrapolatedShare: observer.numSteps === 0 ? 0 : observer.numExtrapolated / observer.numSteps,
     busyShares: new Map([...observer.busyMs].map(([id, ms]) => [id, ms / Math.max(endMs, 1)])),
   };
@@ -108,8 +105,8 @@ function toWorkload(request: RecordedRequest, index: number): WorkloadRequest {
 }
 
 class ReplayObserver implements TwinObserver {
+  readonly wantsGaps = true;
   readonly outcomes = new Map<number, RequestOutcome>();
-  readonly gaps: Array<{ ms: number; count: number }> = [];
   readonly busyMs = new Map<string, number>();
   numSteps = 0;
   numExtrapolated = 0;
@@ -119,14 +116,8 @@ class ReplayObserver implements TwinObserver {
   transferDone(): void {}
   kvChanged(): void {}
   workerChanged(): void {}
-
-  tokenGap(ms: number, count: number): void {
-    this.gaps.push({ ms, count });
-  }
-
-  tokenGaps(timesMs: Float64Array, from: number, to: number, count: number): void {
-    for (let i = from; i < to; i++) this.tokenGap(timesMs[i + 1]! - timesMs[i]!, count);
-  }
+  tokenGap(): void {}
+  tokenGaps(): void {}
 
   requestEnded(request: WorkloadRequest, outcome: RequestOutcome): void {
     if (outcome.isCompleted) this.outcomes.set(Number(request.id), outcome);

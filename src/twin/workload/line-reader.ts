@@ -26,13 +26,13 @@ export class LineReader {
   #start = 0;
   #end = 0;
 
-  /** Throws {@link WorkloadError} when the file cannot be opened. */
-  constructor(file: string) {
-    this.file = file;
+  /** Throws {@link WorkloadError} when the file cannot be opened. `shownAs`: its name in errors. */
+  constructor(file: string, shownAs: string = file) {
+    this.file = shownAs;
     try {
       this.#descriptor = openSync(file, "r");
     } catch (error) {
-      throw new WorkloadError(file, 0, `cannot be opened: ${reasonOf(error)}`);
+      throw new WorkloadError(shownAs, 0, `cannot be opened: ${reasonOf(error)}`);
     }
   }
 

@@ -10,6 +10,8 @@ export interface WorkloadRequest {
   readonly inputTokens: number;
   /** Hidden from every policy: only the modelled engine knows when the output ends. */
   readonly outputTokens: number;
+  /** The bound of the output that policies see, where the workload knows it; else the run's. */
+  readonly maxOutputTokens?: number;
   /** Identities of the prompt's blocks, the last one perhaps partial; null: the prompt shares nothing with any other. */
   readonly blocks: PromptBlocks | null;
   /** Requests of one conversation or agent session carry one id; null: on its own. */

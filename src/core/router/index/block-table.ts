@@ -238,11 +238,11 @@ export class BlockTable {
     for (let bucket = from; bucket < from + SEGMENT_WORDS; bucket += BUCKET_WORDS) {
       for (let index = 0; index < BUCKET_PLACES; index++) {
         if (this.#tagAt(chunk, bucket + index) === 0) continue;
-        const ref = chunk[bucket + index]!;
-        this.#movedRefs[count] = ref;
-        this.#movedKeys[count++] = this.#keyOfBlock(ref);
+        this.#movedRefs[count++] = chunk[bucket + index]!;
       }
     }
+    // By themselves, so that the processor reads many pages at once.
+    for (let i = 0; i < count; i++) this.#movedKeys[i] = this.#keyOfBlock(this.#movedRefs[i]!);
     chunk.fill(0, from, from + SEGMENT_WORDS);
     this.#segments.addToCount(segment, -count);
     return count;

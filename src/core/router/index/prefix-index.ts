@@ -67,13 +67,13 @@ interface IndexedWorker {
  * a tenant cannot meet another one's blocks. A look-up compares all 128 bits of
  * the first and of the last block that it finds in each page; what is between them in the chain is then equal too.
  *
- * Blocks are integers: a page and a slot in it. Memory, all in typed arrays, per page of 32 blocks: 576 bytes with its first holder,
- * 24 and more for each further worker that has any of them (36 to 52 by the size of the group), and 8 to 13 bytes for each
- * block's place in the hash table: 26 to 31 bytes per block of full pages, under 40 in practice (`npm run bench:index`). 1 KiB of
- * JavaScript objects comes with each 36 KiB.
+ * Blocks are integers: a page and a slot in it. Memory, all in typed arrays: a page of 32 blocks takes 576 bytes with its only holder;
+ * several holders are a group of 24 to 48 bytes each; a block's place in the hash table takes 6 to 13 bytes. That makes 24 to 31 bytes per block of
+ * full pages that one worker has, and 20 to 27 bytes per (block, worker) entry on a trace (`npm run bench:index`, which measures it: the
+ * arrays' own objects add 1 %).
  *
- * Cost: a look-up is one search per page and then a comparison of neighbours in memory; an event one search per block.
- * {@link removeWorker}, a snapshot and `cleared` look at every page: about 40 ns for each, besides what they remove.
+ * Cost: a look-up is one search per page and two comparisons in it, and a step for every worker that has any of the page; an event is one
+ * search per block. {@link removeWorker}, a snapshot and `cleared` look at every page, besides what they remove.
  */
 export class PrefixIndex {
   readonly #store: BlockStore;

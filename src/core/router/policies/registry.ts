@@ -59,12 +59,20 @@ const POLICIES = new Map<string, (options: PlacementOptions) => PlacementPolicy>
 
 export const PLACEMENT_POLICY_NAMES: readonly string[] = [...POLICIES.keys()];
 
-/** A new policy; `name` is one of {@link PLACEMENT_POLICY_NAMES}. */
+/** A new policy; null for a name that is none of {@link PLACEMENT_POLICY_NAMES}. */
+export function findPlacementPolicy(
+  name: string,
+  options: Partial<PlacementOptions> = {},
+): PlacementPolicy | null {
+  return POLICIES.get(name)?.({ ...DEFAULT_PLACEMENT_OPTIONS, ...options }) ?? null;
+}
+
+/** The same for names that a schema has checked. */
 export function createPlacementPolicy(
   name: string,
   options: Partial<PlacementOptions> = {},
 ): PlacementPolicy {
-  const create = POLICIES.get(name);
-  assert(create !== undefined, `no placement policy ${name}`);
-  return create({ ...DEFAULT_PLACEMENT_OPTIONS, ...options });
+  const policy = findPlacementPolicy(name, options);
+  assert(policy !== null, `no placement policy ${name}`);
+  return policy;
 }

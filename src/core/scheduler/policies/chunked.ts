@@ -8,8 +8,9 @@ export const chunkedPolicy: SchedulingPolicy = {
   name: "chunked",
   wholePrompts: false,
   build(step) {
-    for (const sequence of step.running) if (isDecoding(sequence)) step.compute(sequence, 1);
-    for (const sequence of step.running) {
+    const { running } = step;
+    for (const sequence of running) if (isDecoding(sequence)) step.compute(sequence, 1);
+    for (const sequence of running) {
       if (!isDecoding(sequence)) step.compute(sequence, step.remainingTokens);
     }
     while (step.remainingTokens > 0 && step.admitNext(step.remainingTokens, "known") > 0);

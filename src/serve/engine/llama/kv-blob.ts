@@ -1,4 +1,4 @@
-import { EngineError } from "../engine.ts";
+import { EngineError, type KvPositions } from "../engine.ts";
 
 /**
  * Layout of the bytes that `llama_state_seq_get_data` writes for a plain, unified KV cache with flash attention (read from
@@ -131,6 +131,45 @@ export function checkBlob(bytes: Uint8Array, layout: KvLayout, start: number, nu
     expect(Number(view.getBigUint64(at + 4, true)), rowBytes, "row size");
     at += SECTION_HEADER_BYTES + numCells * rowBytes;
   }
+}
+
+/**
+ * The rows of positions `part` of an export of `whole`, as an export of their own; all of it is returned as it is. Throws as
+ * {@link checkBlob} does.
+ */
+export function sliceBlob(
+  bytes: Uint8Array,
+  layout: KvLayout,
+  whole: KvPositions,
+  part: KvPositions,
+): Uint8Array {
+  const numCells = whole.end - whole.start;
+  checkBlob(bytes, layout, whole.start, numCells);
+  const skipped = part.start - whole.start;
+  const numKept = part.end - part.start;
+  if (numKept === numCells) return bytes;
+  const slice = new Uint8Array(blobBytes(layout, numKept));
+  slice.set(bytes.subarray(0, HEADER_BYTES));
+  viewOf(slice).setUint32(12, numKept, true);
+  let from = HEADER_BYTES;
+  let to = HEADER_BYTES;
+  const copyRows = (rowBytes: number): void => {
+    slice.set(bytes.subarray(from + skipped * rowBytes, from + (skipped + numKept) * rowBytes), to);
+    from += numCells * rowBytes;
+    to += numKept * rowBytes;
+  };
+  const copyHeader = (length: number): void => {
+    slice.set(bytes.subarray(from, from + length), to);
+    from += length;
+    to += length;
+  };
+  copyRows(CELL_BYTES);
+  copyHeader(LAYERS_HEADER_BYTES);
+  for (const { rowBytes } of layout.sections) {
+    copyHeader(SECTION_HEADER_BYTES);
+    copyRows(rowBytes);
+  }
+  return slice;
 }
 
 function expect(actual: number, expected: number, what: string): void {

@@ -2,10 +2,10 @@ import type { KvOp, KvRange } from "../../../core/kv/kv-ops.ts";
 import { createSampler, type Sampler } from "../../../core/sampling/sampler.ts";
 import type { SampledToken, StepPlan, StepResult } from "../../../core/scheduler/step-plan.ts";
 import { CallQueue } from "../call-queue.ts";
-import { type Engine, EngineError, type EngineInfo } from "../engine.ts";
+import { type Engine, EngineError, type EngineInfo, type KvPositions } from "../engine.ts";
 import { SlotLedger } from "../slot-ledger.ts";
 import { CellMap } from "./cell-map.ts";
-import { checkBlob } from "./kv-blob.ts";
+import { checkBlob, sliceBlob } from "./kv-blob.ts";
 import { DECODE_ABORTED, DECODE_NO_CELLS, DECODE_OK, type NativeContext } from "./native-context.ts";
 
 const ABORTED: StepResult = { kind: "aborted" };
@@ -81,6 +81,10 @@ export class LlamaEngine implements Engine {
       this.#ledger.commitImport(range);
       this.#cells.append(range.slot, range.start, range.end);
     });
+  }
+
+  sliceKv(bytes: Uint8Array, whole: KvPositions, part: KvPositions): Uint8Array {
+    return sliceBlob(bytes, this.#native.layout, whole, part);
   }
 
   abort(): void {

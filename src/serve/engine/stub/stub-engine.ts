@@ -7,7 +7,7 @@ import type {
   StepResult,
 } from "../../../core/scheduler/step-plan.ts";
 import { CallQueue } from "../call-queue.ts";
-import { type Engine, EngineError, type EngineInfo } from "../engine.ts";
+import { type Engine, EngineError, type EngineInfo, type KvPositions } from "../engine.ts";
 import { SlotLedger } from "../slot-ledger.ts";
 import { decodeStates, encodeStates, STATE_BYTES } from "./stub-blob.ts";
 import { nextState, StubCells } from "./stub-cells.ts";
@@ -124,6 +124,11 @@ export class StubEngine implements Engine {
       for (let i = 0; i < states.length; i++) this.#cells.write(range.slot, range.start + i, states[i]!);
       this.#ledger.commitImport(range);
     });
+  }
+
+  sliceKv(bytes: Uint8Array, whole: KvPositions, part: KvPositions): Uint8Array {
+    const states = decodeStates(bytes, whole.start, whole.end - whole.start);
+    return encodeStates(part.start, states.subarray(part.start - whole.start, part.end - whole.start));
   }
 
   abort(): void {

@@ -1,0 +1,276 @@
+import type { HandoffId } from "../../handoff/messages.ts";
+import type { StepPlan } from "../../scheduler/step-plan.ts";
+import type { Sequence } from "../../sequence.ts";
+import { HASH_WORDS } from "../../tokens/block-hash.ts";
+import { assert } from "../../util/assert.ts";
+import type { KvOp, KvRange } from "../kv-ops.ts";
+import type { KvTiers } from "./kv-tiers.ts";
+import type { LowerTier, Segment, TierPiece } from "./segment.ts";
+
+/** Pieces of one sequence that are being read, or have been and wait for those before them. */
+const MAX_READS_AHEAD = 4;
+/** A sequence whose KV has not come up by then computes the rest. */
+const ONBOARD_TIMEOUT_MS = 10_000;
+
+/** What the lower tiers want done, in order. */
+export type TierEffect =
+  /** Read a piece of a tier, for positions [start, end); report with its number. */
+  | { readonly kind: "read-tier"; readonly read: number; readonly piece: TierPiece; readonly range: KvRange }
+  | {
+      readonly kind: "install-kv";
+      readonly id: HandoffId;
+      readonly range: KvRange;
+      readonly payload: unknown;
+    }
+  | { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] }
+  /** Nobody will read this from the tier any more. */
+  | { readonly kind: "delete-tier"; readonly tier: LowerTier; readonly segment: Segment };
+
+/** What became of an effect on a lower tier. */
+export type TierReport =
+  /** A segment has been written, in so many bytes; null: it has not. */
+  | {
+      readonly kind: "written";
+      readonly tier: LowerTier;
+      readonly segment: Segment;
+      readonly bytes: number | null;
+    }
+  /** A read has ended that took `ms`, waits for other reads left out; `payload` is null when the bytes are gone or damaged. */
+  | { readonly kind: "read"; readonly read: number; readonly payload: unknown; readonly ms: number }
+  /** The store of a tier has failed for good. */
+  | { readonly kind: "off"; readonly tier: LowerTier };
+
+interface Read {
+  readonly number: number;
+  readonly piece: TierPiece;
+  readonly range: KvRange;
+  readonly onboarding: Onboarding;
+  payload: unknown;
+  isDone: boolean;
+  readMs: number;
+}
+
+/** One sequence whose KV comes up from lower tiers. */
+interface Onboarding {
+  readonly sequence: Sequence;
+  readonly pieces: readonly TierPiece[];
+  readonly deadlineMs: number;
+  numStarted: number;
+  /** In order of position: under way, or done and waiting for those before. */
+  readonly reads: Read[];
+  /** Handed to the engine, in order. */
+  readonly installs: Read[];
+  hasFailed: boolean;
+}
+
+/**
+ * Brings prefixes up from lower tiers into sequences that have been admitted. Meanwhile these hold their blocks, are in no step,
+ * and others go on computing. Whatever goes wrong, the sequence goes on with what has come up in order, and computes the rest.
+ */
+export class Onboarder {
+  readonly #tiers: KvTiers;
+  readonly #blockSizeTokens: number;
+  readonly #byRequest = new Map<string, Onboarding>();
+  readonly #reads = new Map<number, Read>();
+  #admitted: Array<{ sequence: Sequence; pieces: readonly TierPiece[] }> = [];
+  #finished: Sequence[] = [];
+  #effects: TierEffect[] = [];
+  #numReads = 0;
+
+  constructor(tiers: KvTiers, blockSizeTokens: number) {
+    this.#tiers = tiers;
+    this.#blockSizeTokens = blockSizeTokens;
+  }
+
+  get nextDeadlineMs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { deadlineMs } of this.#byRequest.values()) next = Math.min(next, deadlineMs);
+    return next;
+  }
+
+  /**
+   * A sequence has been given blocks, and what the device has of its prefix. Returns whether more of it, up to `reusableTokens`,
+   * is worth bringing up: the sequence then waits until {@link turn} returns it.
+   */
+  begin(sequence: Sequence, reusableTokens: number): boolean {
+    const from = sequence.numComputedTokens / this.#blockSizeTokens;
+    const to = Math.min(
+      Math.floor(reusableTokens / this.#blockSizeTokens),
+      sequence.numBlockHashes,
+      sequence.blocks.length,
+    );
+    if (from >= to) return false;
+    const pieces = this.#tiers.plan(sequence.blockHashes!, from, to);
+    if (pieces.length === 0) return false;
+    this.#admitted.push({ sequence, pieces });
+    return true;
+  }
+
+  /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
+  turn(nowMs: number): { readonly effects: readonly TierEffect[]; readonly finished: readonly Sequence[] } {
+    this.#start(nowMs);
+    for (const { tier, segment } of this.#tiers.takeDeletions())
+      this.#effects.push({ kind: "delete-tier", tier, segment });
+    const { effects, finished } = { effects: this.#effects, finished: this.#finished };
+    if (effects.length > 0) this.#effects = [];
+    if (finished.length > 0) this.#finished = [];
+    return { effects, finished };
+  }
+
+  /** Apart from `begin`, because an admission has no time. */
+  #start(nowMs: number): void {
+    const admitted = this.#admitted;
+    if (admitted.length === 0) return;
+    this.#admitted = [];
+    for (const { sequence, pieces } of admitted) {
+      const onboarding: Onboarding = {
+        sequence,
+        pieces,
+        deadlineMs: nowMs + ONBOARD_TIMEOUT_MS,
+        numStarted: 0,
+        reads: [],
+        installs: [],
+        hasFailed: false,
+      };
+      this.#byRequest.set(sequence.request.id, onboarding);
+      this.#advance(onboarding);
+    }
+  }
+
+  /** A step of the engine took so long. */
+  learnStep({ chunks, numTokens }: StepPlan, ms: number): void {
+    let numPrefilled = 0;
+    let positions = 0;
+    for (const chunk of chunks) {
+      if (chunk.numTokens > 1) numPrefilled += chunk.numTokens;
+      positions += chunk.numTokens * (chunk.start + (chunk.numTokens - 1) / 2);
+    }
+    // Steps that mostly decode say little about prompts.
+    if (2 * numPrefilled >= numTokens) this.#tiers.rule.prefill.learn(numTokens, positions / numTokens, ms);
+  }
+
+  report(report: TierReport): void {
+    if (report.kind === "written") this.#tiers.written(report.tier, report.segment, report.bytes);
+    else if (report.kind === "off") this.#tiers.turnOff(report.tier);
+    else this.#readDone(report.read, report.payload, report.ms);
+  }
+
+  #readDone(number: number, payload: unknown, ms: number): void {
+    const read = this.#reads.get(number);
+    assert(read !== undefined, "a read ended twice");
+    this.#reads.delete(number);
+    this.#tiers.unpin(read.piece);
+    if (payload === null) this.#tiers.discard(read.piece);
+    read.isDone = true;
+    read.payload = payload;
+    read.readMs = ms;
+    this.#advance(read.onboarding);
+  }
+
+  /** An install has ended. Returns false when it was none of this class's. `ms`: how long it took. */
+  installed(id: HandoffId, end: number, ok: boolean, ms: number): boolean {
+    const onboarding = this.#byRequest.get(id.requestId);
+    const read = onboarding?.installs[0];
+    if (onboarding === undefined || onboarding.sequence.request.epoch !== id.epoch) return false;
+    if (read?.range.end !== end) return false;
+    onboarding.installs.shift();
+    const { piece, range } = read;
+    if (!ok) {
+      // The engine knows better than any checksum what fits it.
+      this.#tiers.discard(piece);
+      onboarding.hasFailed = true;
+    } else if (range.start === onboarding.sequence.numComputedTokens) {
+      onboarding.sequence.numComputedTokens = end;
+      this.#tiers.rule.learn(piece.tier, range.end - range.start, read.readMs + ms);
+    }
+    this.#advance(onboarding);
+    return true;
+  }
+
+  /** Sequences that have waited too long go on without. */
+  tick(nowMs: number): void {
+    for (const onboarding of [...this.#byRequest.values()]) {
+      if (nowMs < onboarding.deadlineMs) continue;
+      onboarding.hasFailed = true;
+      this.#advance(onboarding);
+    }
+  }
+
+  /** The sequence gives up its KV. What is being read for it is thrown away. */
+  forget(sequence: Sequence): void {
+    this.#admitted = this.#admitted.filter((admitted) => admitted.sequence !== sequence);
+    this.#finished = this.#finished.filter((finished) => finished !== sequence);
+    const onboarding = this.#byRequest.get(sequence.request.id);
+    if (onboarding?.sequence !== sequence) return;
+    onboarding.hasFailed = true;
+    this.#byRequest.delete(sequence.request.id);
+  }
+
+  #advance(onboarding: Onboarding): void {
+    if (this.#byRequest.get(onboarding.sequence.request.id) !== onboarding) return;
+    const { pieces, reads, installs } = onboarding;
+    while (!onboarding.hasFailed && reads[0]?.isDone) {
+      const read = reads.shift()!;
+      if (read.payload === null) onboarding.hasFailed = true;
+      else this.#install(onboarding, read);
+    }
+    while (
+      !onboarding.hasFailed &&
+      onboarding.numStarted < pieces.length &&
+      reads.length + installs.length < MAX_READS_AHEAD
+    )
+      this.#read(onboarding, pieces[onboarding.numStarted++]!);
+    const isThrough = onboarding.hasFailed || (onboarding.numStarted === pieces.length && reads.length === 0);
+    if (isThrough && installs.length === 0) this.#finish(onboarding);
+  }
+
+  #read(onboarding: Onboarding, piece: TierPiece): void {
+    const { slot } = onboarding.sequence;
+    const first = piece.segment.firstBlock + piece.skipBlocks;
+    const start = first * this.#blockSizeTokens;
+    const range = { slot, start, end: start + piece.numBlocks * this.#blockSizeTokens };
+    const number = ++this.#numReads;
+    const read: Read = { number, piece, range, onboarding, payload: null, isDone: false, readMs: 0 };
+    onboarding.reads.push(read);
+    if (!this.#tiers.holds(piece)) {
+      // Evicted since it was planned.
+      read.isDone = true;
+      onboarding.hasFailed = true;
+      return;
+    }
+    this.#reads.set(number, read);
+    this.#tiers.pin(piece);
+    this.#effects.push({ kind: "read-tier", read: number, piece, range });
+  }
+
+  #install(onboarding: Onboarding, read: Read): void {
+    const { id: requestId, epoch } = onboarding.sequence.request;
+    onboarding.installs.push(read);
+    const { range, payload } = read;
+    read.payload = null;
+    this.#effects.push({ kind: "install-kv", id: { requestId, epoch }, range, payload });
+  }
+
+  #finish({ sequence, pieces, hasFailed }: Onboarding): void {
+    this.#byRequest.delete(sequence.request.id);
+    this.#finished.push(sequence);
+    if (!hasFailed) return;
+    // Pieces after one that failed may have been written.
+    const last = pieces.at(-1)!;
+    const end = (last.segment.firstBlock + last.skipBlocks + last.numBlocks) * this.#blockSizeTokens;
+    const range = { slot: sequence.slot, start: sequence.numComputedTokens, end };
+    if (range.start < end) this.#effects.push({ kind: "kv-ops", ops: [{ kind: "drop", ...range }] });
+  }
+
+  checkInvariants(): void {
+    this.#tiers.checkInvariants();
+    for (const [requestId, { sequence, reads, installs, numStarted, pieces }] of this.#byRequest) {
+      assert(sequence.request.id === requestId, "an onboarding is filed under another request");
+      assert(sequence.status === "onboarding", `a ${sequence.status} sequence is onboarding`);
+      assert(reads.length + installs.length <= MAX_READS_AHEAD, "too much is read ahead");
+      assert(numStarted <= pieces.length, "more is read than was planned");
+      assert(sequence.numBlockHashes * HASH_WORDS <= sequence.blockHashes!.length, "hashes are missing");
+    }
+    for (const { piece } of this.#reads.values()) assert(piece.numBlocks > 0, "an empty piece is read");
+  }
+}

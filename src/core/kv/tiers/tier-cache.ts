@@ -1,0 +1,398 @@
+import { HASH_WORDS } from "../../tokens/block-hash.ts";
+import { assert } from "../../util/assert.ts";
+import type { KvEventLog } from "../kv-event-log.ts";
+import { type EvictionPolicy, EvictionQueue, type Ranked } from "./eviction.ts";
+import {
+  hashKey,
+  type LowerTier,
+  numBlocksOf,
+  numEqual,
+  type Segment,
+  type TierPiece,
+  type TierStats,
+} from "./segment.ts";
+
+/** Blocks that one tier keeps track of, however small they are: about 150 bytes of memory each. */
+const MAX_TIER_BLOCKS = 1 << 20;
+/** Segments of one tier that are being written, whatever their size: each is a call that waits for the engine at first. */
+const MAX_PENDING_SEGMENTS = 512;
+
+export interface TierCacheOptions {
+  readonly tier: LowerTier;
+  readonly maxBytes: number;
+  /** Bytes of segments that are being written; what would exceed it is not taken in. */
+  readonly maxPendingBytes: number;
+  readonly eviction: EvictionPolicy;
+  /** Milliseconds to compute positions [start, end) again. */
+  readonly recomputeMs: (start: number, end: number) => number;
+  readonly blockSizeTokens: number;
+  /** Is told what can be found in the tier. */
+  readonly kvEvents?: KvEventLog | undefined;
+}
+
+interface Entry extends Ranked {
+  readonly segment: Segment;
+  bytes: number;
+  isStored: boolean;
+  /** Stored, and so is everything before it. */
+  isReachable: boolean;
+  readonly parent: Entry | null;
+  readonly children: Set<Entry>;
+  /** Reads under way. */
+  numPins: number;
+  lastUse: number;
+  numUses: number;
+}
+
+/**
+ * What one lower tier holds: segments, found by the hash of each of their blocks. It decides; bytes are moved by others.
+ *
+ * The segments form trees: the parent of each is in the tier as well. Ends go first when room is needed, and what hangs below
+ * a segment that is lost goes with it. So whatever is held can be used, and what is held of a chain is its beginning.
+ */
+export class TierCache {
+  readonly tier: LowerTier;
+  readonly #options: TierCacheOptions;
+  readonly #byHash = new Map<string, Entry>();
+  readonly #byId = new Map<number, Entry>();
+  readonly #evictable = new EvictionQueue<Entry>();
+  #deletions: Segment[] = [];
+  #isOn = true;
+  #bytes = 0;
+  #pendingBytes = 0;
+  #numPending = 0;
+  #numUses = 0;
+  #floor = 0;
+  #hits = 0;
+  #misses = 0;
+  #evictions = 0;
+  #bad = 0;
+  #dropped = 0;
+
+  constructor(options: TierCacheOptions) {
+    this.tier = options.tier;
+    this.#options = options;
+    options.kvEvents?.describeWith(() =>
+      this.#describe([...this.#byId.values()].filter(({ parent }) => parent === null)),
+    );
+  }
+
+  get isOn(): boolean {
+    return this.#isOn;
+  }
+
+  get stats(): TierStats {
+    return {
+      blocks: this.#byHash.size,
+      bytes: this.#bytes,
+      hits: this.#hits,
+      misses: this.#misses,
+      evictions: this.#evictions,
+      bad: this.#bad,
+      dropped: this.#dropped,
+    };
+  }
+
+  /** Segments whose bytes nobody needs any more, since the last call. */
+  takeDeletions(): readonly Segment[] {
+    if (this.#deletions.length === 0) return [];
+    const deletions = this.#deletions;
+    this.#deletions = [];
+    return deletions;
+  }
+
+  /** How many leading blocks of a chain the tier holds or is about to hold. */
+  countHeld(chain: Int32Array, numBlocks: number): number {
+    let low = 0;
+    let high = numBlocks;
+    // What is held of a chain is its beginning.
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#byHash.has(hashKey(chain, (middle - 1) * HASH_WORDS))) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /** What the tier could give of blocks [from, to) of a chain, without a gap at the beginning. */
+  match(chain: Int32Array, from: number, to: number): TierPiece[] {
+    const pieces: TierPiece[] = [];
+    for (let at = from; at < to; ) {
+      const entry = this.#byHash.get(hashKey(chain, at * HASH_WORDS));
+      if (entry === undefined || !entry.isStored) break;
+      const skipBlocks = at - entry.segment.firstBlock;
+      const numBlocks = numEqual(entry.segment.hashes, skipBlocks, chain, at, to);
+      pieces.push({ tier: this.tier, segment: entry.segment, skipBlocks, numBlocks });
+      at += numBlocks;
+    }
+    return pieces;
+  }
+
+  /** Counts what was looked for and what of it is taken from here. */
+  countLookup(numWanted: number, numTaken: number): void {
+    this.#hits += numTaken;
+    this.#misses += numWanted - numTaken;
+  }
+
+  /**
+   * Makes room for a segment that is about to be written, or returns false, and counts it as dropped. The block before it must
+   * be held, and none of its own.
+   */
+  reserve(segment: Segment, bytes: number): boolean {
+    const parent = this.#parentOf(segment);
+    const fits =
+      parent !== undefined &&
+      this.#isOn &&
+      bytes <= this.#options.maxBytes &&
+      this.#numPending < MAX_PENDING_SEGMENTS &&
+      this.#pendingBytes + bytes <= this.#options.maxPendingBytes;
+    if (!fits) return this.#drop(segment);
+    // Linked first, so that making room does not take the segment's own parent.
+    const entry = this.#link(segment, parent, bytes);
+    this.#numPending++;
+    this.#pendingBytes += bytes;
+    if (this.#makeRoom()) return true;
+    this.#forget(entry);
+    return this.#drop(segment);
+  }
+
+  #drop(segment: Segment): false {
+    this.#dropped += numBlocksOf(segment);
+    return false;
+  }
+
+  /**
+   * Takes in what was found at the start, least recently used first. Returns what can't be used, because its beginning is missing
+   * or it is there twice; what is too much is evicted. `numBad` were damaged.
+   */
+  restore(
+    found: ReadonlyArray<{ readonly segment: Segment; readonly bytes: number }>,
+    numBad: number,
+  ): Segment[] {
+    this.#bad += numBad;
+    const useless: Segment[] = [];
+    const entries = new Map<Segment, Entry>();
+    for (const { segment, bytes } of found.toSorted((a, b) => a.segment.firstBlock - b.segment.firstBlock)) {
+      const parent = this.#parentOf(segment);
+      if (!this.#isOn || parent === undefined || this.#byId.has(segment.id) || this.#hasAny(segment)) {
+        useless.push(segment);
+        continue;
+      }
+      const entry = this.#link(segment, parent, bytes);
+      this.#store(entry);
+      entries.set(segment, entry);
+    }
+    for (const { segment } of found) {
+      const entry = entries.get(segment);
+      if (entry !== undefined) this.#touch(entry);
+    }
+    this.#makeRoom();
+    return useless;
+  }
+
+  #hasAny({ hashes }: Segment): boolean {
+    for (let at = 0; at < hashes.length; at += HASH_WORDS)
+      if (this.#byHash.has(hashKey(hashes, at))) return true;
+    return false;
+  }
+
+  /** A segment has been written, in so many bytes. One that has been removed meanwhile is removed once more. */
+  written(segment: Segment, bytes: number): void {
+    const entry = this.#byId.get(segment.id);
+    if (entry === undefined) {
+      this.#deletions.push(segment);
+      return;
+    }
+    assert(!entry.isStored, "a segment is written twice");
+    this.#numPending--;
+    this.#pendingBytes -= entry.bytes;
+    this.#bytes += bytes - entry.bytes;
+    entry.bytes = bytes;
+    this.#store(entry);
+    this.#makeRoom();
+  }
+
+  /** A segment could not be written. */
+  notWritten(segment: Segment): void {
+    const entry = this.#byId.get(segment.id);
+    if (entry !== undefined) this.#forget(entry);
+    this.#drop(segment);
+  }
+
+  /** A segment could not be read, or its bytes are not what they should be: it goes, with all that hangs below it. */
+  discard(segment: Segment): void {
+    const entry = this.#byId.get(segment.id);
+    if (entry === undefined) return;
+    this.#bad++;
+    this.#forget(entry);
+  }
+
+  /** Whether the segment can be read. */
+  holds(segment: Segment): boolean {
+    return this.#byId.get(segment.id)?.isStored ?? false;
+  }
+
+  /** Bytes are being read: until `unpin` the segment stays. Counts as a use of it and of everything before it. */
+  pin(segment: Segment): void {
+    const pinned = this.#byId.get(segment.id);
+    assert(pinned?.isStored, "only what is stored can be read");
+    pinned.numPins++;
+    this.#touch(pinned);
+  }
+
+  unpin(segment: Segment): void {
+    const entry = this.#byId.get(segment.id);
+    if (entry === undefined) return;
+    entry.numPins--;
+    this.#rank(entry);
+  }
+
+  /** The store behind the tier has failed: nothing is held any more, and nothing is taken in. */
+  turnOff(): void {
+    this.#isOn = false;
+    for (const entry of [...this.#byId.values()]) if (entry.parent === null) this.#forget(entry);
+  }
+
+  /** The entry of the block before, null when the segment begins a prompt, undefined when it is missing. */
+  #parentOf({ parent }: Segment): Entry | null | undefined {
+    return parent === null ? null : this.#byHash.get(hashKey(parent, 0));
+  }
+
+  #link(segment: Segment, parent: Entry | null, bytes: number): Entry {
+    const entry: Entry = {
+      segment,
+      bytes,
+      isStored: false,
+      isReachable: false,
+      parent,
+      children: new Set(),
+      numPins: 0,
+      lastUse: ++this.#numUses,
+      numUses: 1,
+      rank: 0,
+      heapAt: -1,
+    };
+    for (let at = 0; at < segment.hashes.length; at += HASH_WORDS) {
+      const key = hashKey(segment.hashes, at);
+      assert(!this.#byHash.has(key), "a tier would hold a block twice");
+      this.#byHash.set(key, entry);
+    }
+    this.#byId.set(segment.id, entry);
+    this.#bytes += bytes;
+    if (parent !== null) {
+      parent.children.add(entry);
+      this.#rank(parent);
+    }
+    return entry;
+  }
+
+  #store(entry: Entry): void {
+    entry.isStored = true;
+    this.#rank(entry);
+    if (entry.parent?.isReachable ?? true) this.#describe([entry]);
+  }
+
+  /** Tells of what is stored at and below the given segments, which can be reached; parents before their children. */
+  #describe(entries: readonly Entry[]): void {
+    const rest = [...entries];
+    for (let entry = rest.pop(); entry !== undefined; entry = rest.pop()) {
+      if (!entry.isStored) continue;
+      entry.isReachable = true;
+      const { parent, hashes } = entry.segment;
+      this.#options.kvEvents?.stored(this.tier, parent, hashes);
+      rest.push(...entry.children);
+    }
+  }
+
+  /** Puts an entry where it belongs: among those that may go, by its rank, or not. */
+  #rank(entry: Entry): void {
+    this.#evictable.remove(entry);
+    if (!entry.isStored || entry.children.size > 0 || entry.numPins > 0) return;
+    const { recomputeMs, blockSizeTokens, eviction } = this.#options;
+    const start = entry.segment.firstBlock * blockSizeTokens;
+    const end = start + numBlocksOf(entry.segment) * blockSizeTokens;
+    const { lastUse, numUses, bytes } = entry;
+    const facts = { lastUse, numUses, bytes, recomputeMs: recomputeMs(start, end) };
+    this.#evictable.add(entry, eviction.rank(facts, this.#floor));
+  }
+
+  /** The end of a chain is used before its beginning, so that the beginning is the more recent one. */
+  #touch(last: Entry): void {
+    for (let entry: Entry | null = last; entry !== null; entry = entry.parent) {
+      entry.lastUse = ++this.#numUses;
+      entry.numUses++;
+      this.#rank(entry);
+    }
+  }
+
+  #makeRoom(): boolean {
+    while (this.#bytes > this.#options.maxBytes || this.#byHash.size > MAX_TIER_BLOCKS) {
+      const entry = this.#evictable.first();
+      if (entry === null) return false;
+      this.#floor = entry.rank;
+      this.#evictions += numBlocksOf(entry.segment);
+      this.#forget(entry);
+    }
+    return true;
+  }
+
+  /** Removes an entry and everything below it. */
+  #forget(root: Entry): void {
+    const entries = [root];
+    for (let i = 0; i < entries.length; i++) entries.push(...entries[i]!.children);
+    for (const entry of entries) {
+      this.#evictable.remove(entry);
+      this.#byId.delete(entry.segment.id);
+      for (let at = 0; at < entry.segment.hashes.length; at += HASH_WORDS)
+        this.#byHash.delete(hashKey(entry.segment.hashes, at));
+      this.#bytes -= entry.bytes;
+      if (!entry.isStored) {
+        // What is still being written is deleted when it has been.
+        this.#numPending--;
+        this.#pendingBytes -= entry.bytes;
+        continue;
+      }
+      if (entry.isReachable) this.#options.kvEvents?.removed(this.tier, entry.segment.hashes);
+      this.#deletions.push(entry.segment);
+    }
+    if (root.parent === null) return;
+    root.parent.children.delete(root);
+    this.#rank(root.parent);
+  }
+
+  /** Throws unless indexes, trees, sums and the order of eviction agree. Linear in what is held. */
+  checkInvariants(): void {
+    let bytes = 0;
+    let pendingBytes = 0;
+    let numBlocks = 0;
+    let numPending = 0;
+    let numEvictable = 0;
+    for (const [id, entry] of this.#byId) {
+      const { segment, parent } = entry;
+      assert(segment.id === id, "a segment is filed under another id");
+      assert(parent === null || this.#byId.get(parent.segment.id) === parent, "a parent is missing");
+      assert(parent === null || parent.children.has(entry), "a parent does not know its child");
+      assert((parent === null) === (segment.firstBlock === 0), "a chain begins in the middle");
+      for (let at = 0; at < segment.hashes.length; at += HASH_WORDS)
+        assert(this.#byHash.get(hashKey(segment.hashes, at)) === entry, "a block is not filed");
+      bytes += entry.bytes;
+      if (!entry.isStored) {
+        pendingBytes += entry.bytes;
+        numPending++;
+      }
+      numBlocks += numBlocksOf(segment);
+      const isReachable = entry.isStored && (parent === null || parent.isReachable);
+      assert(entry.isReachable === isReachable, "what can be reached is not told");
+      const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
+      assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
+      if (mayGo) numEvictable++;
+      assert(entry.numPins >= 0, "more reads ended than began");
+    }
+    assert(bytes === this.#bytes && pendingBytes === this.#pendingBytes, "the count of bytes is off");
+    assert(numBlocks === this.#byHash.size, "the count of blocks is off");
+    assert(numEvictable === this.#evictable.size, "something that is gone could be evicted");
+    assert(numPending === this.#numPending, "the count of segments being written is off");
+    assert(this.#pendingBytes <= this.#options.maxPendingBytes, "too much waits to be written");
+    this.#evictable.checkInvariants();
+  }
+}

@@ -1,0 +1,40 @@
+import { z } from "zod";
+import type { Retention } from "../core/request.ts";
+import { MAX_FAN_OUT, MAX_RETENTION_MS } from "./request-codec.ts";
+
+/** Longest `prompt_cache_key`, in UTF-16 code units. */
+const MAX_CACHE_KEY_CHARS = 256;
+const DAY_MS = 24 * 3_600_000;
+
+/** What a request may say about the KV of its prompt. Every field is a wish. */
+export const cacheHintFields = {
+  cache: z
+    .object({
+      keep: z.enum(["none", "default", "long"]).nullish(),
+      ttl_seconds: z
+        .int()
+        .min(1)
+        .max(MAX_RETENTION_MS / 1000)
+        .nullish(),
+      fan_out: z.int().min(1).max(MAX_FAN_OUT).nullish(),
+    })
+    .optional(),
+  // OpenAI's names for the conversation and for how long it is worth keeping.
+  prompt_cache_key: z.string().max(MAX_CACHE_KEY_CHARS).optional(),
+  prompt_cache_retention: z.enum(["in_memory", "in-memory", "24h"]).optional(),
+};
+
+type CacheHints = z.infer<z.ZodObject<typeof cacheHintFields>>;
+
+/** How long a request's KV should be kept, if it says; `cache` goes before `prompt_cache_retention`. */
+export function retentionOf({ cache, prompt_cache_retention: named }: CacheHints): Retention | null {
+  const keep = cache?.keep ?? null;
+  const ttlMs = cache?.ttl_seconds == null ? null : cache.ttl_seconds * 1000;
+  if (keep !== null || ttlMs !== null) return { keep: keep ?? "default", ttlMs };
+  return named === "24h" ? { keep: "long", ttlMs: DAY_MS } : null;
+}
+
+/** How many requests will begin with the prompt, if that is known: as many as announced, or as there are choices. */
+export function fanOutOf({ cache, n = 1 }: CacheHints & { readonly n?: number | undefined }): number | null {
+  return cache?.fan_out ?? (n > 1 ? n : null);
+}

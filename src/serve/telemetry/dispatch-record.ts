@@ -1,0 +1,136 @@
+import { type FileHandle, open } from "node:fs/promises";
+import type { DispatchEntry } from "../../core/dispatch/recorded-dispatcher.ts";
+import {
+  type DispatchLogHeader,
+  type DispatchLogLine,
+  encodeLogHeader,
+  encodeLogLine,
+  MAX_RECORD_BYTES,
+} from "../../protocol/dispatch-log.ts";
+import type { Logger } from "./logger.ts";
+
+/** Lines wait for so long to be written together. */
+const FLUSH_MS = 250;
+/** What may wait for a disk that is slow. */
+const MAX_PENDING_BYTES = 32 * 1024 * 1024;
+
+/** The record cannot be begun; the message says why. */
+export class DispatchRecordError extends Error {
+  override name = "DispatchRecordError";
+  readonly code = "bad_record_file";
+}
+
+/**
+ * Writes down what a server's dispatcher is told and decides. Requests never wait for it: lines are written beside them, and
+ * whatever goes wrong with the file ends the record with one warning and nothing else.
+ */
+export class DispatchRecord {
+  readonly #file: FileHandle;
+  readonly #path: string;
+  readonly #logger: Logger;
+  readonly #limits: { readonly fileBytes: number; readonly pendingBytes: number };
+  readonly #timer: NodeJS.Timeout;
+  #lines: string[] = [];
+  #pendingBytes = 0;
+  #numBytes = 0;
+  /** Nothing more is taken. */
+  #isOver = false;
+  #hasFailed = false;
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(
+    file: FileHandle,
+    path: string,
+    header: DispatchLogHeader,
+    options: { logger: Logger; fileBytes?: number; pendingBytes?: number },
+  ) {
+    this.#file = file;
+    this.#path = path;
+    this.#logger = options.logger;
+    this.#limits = {
+      fileBytes: options.fileBytes ?? MAX_RECORD_BYTES,
+      pendingBytes: options.pendingBytes ?? MAX_PENDING_BYTES,
+    };
+    this.#push(encodeLogHeader(header));
+    this.#timer = setInterval(() => this.#flush(), FLUSH_MS);
+    this.#timer.unref();
+  }
+
+  /** Begins a file, in place of one that is there. Rejects with {@link DispatchRecordError}. */
+  static async begin(
+    path: string,
+    header: DispatchLogHeader,
+    options: { logger: Logger; fileBytes?: number; pendingBytes?: number },
+  ): Promise<DispatchRecord> {
+    try {
+      return new DispatchRecord(await open(path, "w", 0o600), path, header, options);
+    } catch (error) {
+      const message = `cannot write the record ${path}: ${reasonOf(error)}; name another file with --record`;
+      throw new DispatchRecordError(message, { cause: error });
+    }
+  }
+
+  add(entry: DispatchEntry): void {
+    if (this.#isOver) return;
+    this.#push(encodeLogLine(entry));
+    if (this.#numBytes >= this.#limits.fileBytes) {
+      this.#logger.warn(
+        { path: this.#path, bytes: this.#numBytes },
+        "the record is full: recording has stopped",
+      );
+      this.#end({ kind: "end", reason: "full" });
+    } else if (this.#pendingBytes > this.#limits.pendingBytes) {
+      this.#fail("the disk does not keep up");
+    }
+  }
+
+  /** Writes what waits, and the end. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#end({ kind: "end", reason: "stopped" });
+    await this.#writing;
+    await this.#file.close().catch(() => {});
+  }
+
+  #push(line: string): void {
+    // Names are the only text that is not ASCII, so characters are close enough to bytes for a bound.
+    this.#lines.push(line);
+    this.#pendingBytes += line.length + 1;
+    this.#numBytes += line.length + 1;
+  }
+
+  #end(line: DispatchLogLine): void {
+    if (this.#isOver) return;
+    this.#push(encodeLogLine(line));
+    this.#flush();
+    this.#isOver = true;
+  }
+
+  #flush(): void {
+    if (this.#lines.length === 0 || this.#isOver) return;
+    const text = `${this.#lines.join("\n")}\n`;
+    const { length } = text;
+    this.#lines = [];
+    this.#writing = this.#writing
+      .then(() => this.#file.appendFile(text))
+      .then(
+        () => {
+          this.#pendingBytes -= length;
+        },
+        (error: unknown) => this.#fail(reasonOf(error)),
+      );
+  }
+
+  #fail(reason: string): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#isOver = true;
+    this.#lines = [];
+    clearInterval(this.#timer);
+    this.#logger.warn({ path: this.#path, reason }, "the record can't be written: recording has stopped");
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

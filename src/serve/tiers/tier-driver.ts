@@ -1,0 +1,105 @@
+import type { OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
+import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
+import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import { numBlocksOf } from "../../core/kv/tiers/segment.ts";
+import { type Engine, EngineError } from "../engine/engine.ts";
+import type { TierStore } from "./tier-store.ts";
+
+type TierDriverEffect = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+
+export interface TierDriverOptions {
+  readonly engine: Engine;
+  readonly blockSizeTokens: number;
+  readonly stores: readonly TierStore[];
+  readonly nowMs: () => number;
+}
+
+/** Who is told what has become of effects. */
+export interface TierListener {
+  report(report: TierReport): void;
+  /** The engine has done an export. */
+  engineCalled(): void;
+  /** The engine has failed. */
+  fatal(error: unknown): void;
+}
+
+/**
+ * Moves KV between the engine and the stores of lower tiers. An export enters the engine's queue at once, in order with whatever
+ * is done to the cells next; writing what it gives is nobody's wait.
+ */
+export class TierDriver {
+  readonly #options: TierDriverOptions;
+  readonly #stores: ReadonlyMap<LowerTier, TierStore>;
+  readonly #lastReadMs = new Map<LowerTier, number>();
+  #listener: TierListener | null = null;
+
+  constructor(options: TierDriverOptions) {
+    this.#options = options;
+    this.#stores = new Map(options.stores.map((store) => [store.tier, store]));
+  }
+
+  listen(listener: TierListener): void {
+    this.#listener = listener;
+  }
+
+  /** Says that a store has failed for good. */
+  turnOff(tier: LowerTier): void {
+    this.#listener?.report({ kind: "off", tier });
+  }
+
+  carryOut(effect: TierDriverEffect): void {
+    if (effect.kind === "offload") this.#offload(effect);
+    else if (effect.kind === "read-tier") this.#read(effect);
+    else this.#storeOf(effect.tier).delete(effect.segment);
+  }
+
+  #offload({ range, segment, tiers }: OffloadOp): void {
+    const exported = this.#options.engine.exportKv(range);
+    exported.then(
+      () => this.#listener?.engineCalled(),
+      (error: unknown) => this.#listener?.fatal(error),
+    );
+    for (const tier of tiers) {
+      exported
+        .then((payload) => this.#storeOf(tier).write(segment, payload))
+        .catch(() => null)
+        .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
+    }
+  }
+
+  #read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {
+    const { engine, blockSizeTokens, nowMs } = this.#options;
+    const startMs = nowMs();
+    const { segment } = piece;
+    const start = segment.firstBlock * blockSizeTokens;
+    const whole = { start, end: start + numBlocksOf(segment) * blockSizeTokens };
+    this.#storeOf(piece.tier)
+      .read(segment)
+      .then((bytes) => {
+        if (bytes === null) return null;
+        try {
+          return engine.sliceKv(bytes, whole, range);
+        } catch (error) {
+          if (error instanceof EngineError) return null;
+          throw error;
+        }
+      })
+      .then((payload) => {
+        const endMs = nowMs();
+        // Reads that run at a time share a disk: each is priced from the end of the one before.
+        const ms = endMs - Math.max(startMs, this.#lastReadMs.get(piece.tier) ?? 0);
+        this.#lastReadMs.set(piece.tier, endMs);
+        this.#listener?.report({ kind: "read", read, payload, ms });
+      })
+      .catch((error: unknown) => this.#listener?.fatal(error));
+  }
+
+  #storeOf(tier: LowerTier): TierStore {
+    return this.#stores.get(tier)!;
+  }
+
+  /** Resolves when what was to be written has been. */
+  async close(): Promise<void> {
+    for (const store of this.#stores.values()) await store.close();
+  }
+}

@@ -1,0 +1,76 @@
+import { describe, expect, it } from "vitest";
+import {
+  ListObserver,
+  linearPerf,
+  PrivateLinks,
+  twinSpec,
+  twinWorker,
+  workloadRequest,
+} from "../../../test/support/twin.ts";
+import type { TwinWorkerSpec } from "../twin-spec.ts";
+import { ListSource } from "../workload/list-source.ts";
+import { runTwin } from "./run-twin.ts";
+
+const NUM_ROUNDS = 3;
+const GAP_MS = 20_000;
+const INPUT_TOKENS = 800;
+const perf = linearPerf({ stepMs: 1, prefillMsPerToken: 1, decodeMs: 1, kvCapacityTokens: 832 });
+
+/** Two prompts in turn, on a device that holds one of them. */
+const REQUESTS = Array.from({ length: 2 * NUM_ROUNDS }, (_, i) =>
+  workloadRequest({
+    id: `r${i}`,
+    arrivalMs: i * GAP_MS,
+    inputTokens: INPUT_TOKENS,
+    outputTokens: 4,
+    blocks: {
+      blockTokens: 16,
+      scope: "",
+      ids: Array.from({ length: INPUT_TOKENS / 16 }, (_block, at) => (i % 2) * 1000 + at),
+    },
+  }),
+);
+
+function ttfts(tiers: TwinWorkerSpec["tiers"]): { ttfts: Array<number | null>; hash: string } {
+  const observer = new ListObserver();
+  const spec = twinSpec({
+    outputBound: 16,
+    workers: [twinWorker({ perf, tokenBudget: 1024, ...(tiers === undefined ? {} : { tiers }) })],
+    network: new PrivateLinks({ bytesPerSecond: 1e9, latencyMs: 0 }),
+  });
+  const { end, traceHash } = runTwin(spec, new ListSource(REQUESTS), observer);
+  expect(end).toBe("finished");
+  return { ttfts: REQUESTS.map(({ id }) => observer.outcomes.get(id)!.ttftMs), hash: traceHash };
+}
+
+const tier = (bytesPerSecond: number, which: "host" | "disk" = "host") =>
+  ({
+    tiers: [{ tier: which, maxBytes: 1e9, bytesPerSecond, latencyMs: 0 }],
+    eviction: "lru",
+  }) as const;
+
+describe("lower tiers in the twin", () => {
+  it("bring a prompt back in the time that its bytes take", () => {
+    const without = ttfts(undefined);
+    // 784 tokens of 1000 bytes at 10 MB/s take 78 ms; 16 are left to compute.
+    const withTier = ttfts(tier(1e7));
+    for (const ms of without.ttfts) expect(ms).toBeGreaterThan(700);
+    for (const ms of withTier.ttfts.slice(2)) {
+      expect(ms).toBeGreaterThan(78);
+      expect(ms).toBeLessThan(78 + 30);
+    }
+    expect(withTier.ttfts.slice(0, 2)).toEqual(without.ttfts.slice(0, 2));
+  });
+
+  it("are left alone, after they have been measured, when computing is quicker", () => {
+    const slow = ttfts(tier(1e5, "disk"));
+    const without = ttfts(undefined);
+    // The first prompt that finds something tries it: 784 tokens take 7.8 s.
+    expect(slow.ttfts[2]).toBeGreaterThan(5000);
+    expect(slow.ttfts[5]).toBe(without.ttfts[5]);
+  });
+
+  it("repeat themselves to the last bit", () => {
+    expect(ttfts(tier(1e7)).hash).toBe(ttfts(tier(1e7)).hash);
+  });
+});

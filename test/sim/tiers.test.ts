@@ -1,0 +1,129 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { EVICTION_NAMES } from "../../src/core/kv/tiers/eviction.ts";
+import { chooserFrom, interleaving, LoopFleet, requestMaker, workerOptions } from "../support/loop-fleet.ts";
+import { makeRequest, tokenRange } from "../support/make.ts";
+import { expectedOutput } from "../support/naive-worker.ts";
+
+/** A pool, and tiers of a few dozen blocks of four tokens. */
+const tieredOptions = fc
+  .record({
+    worker: workerOptions,
+    numBlocks: fc.integer({ min: 20, max: 26 }),
+    hostBytes: fc.integer({ min: 8, max: 200 }),
+    diskBytes: fc.integer({ min: 8, max: 600 }),
+    maxPendingBytes: fc.integer({ min: 8, max: 200 }),
+    which: fc.nat(2),
+    eviction: fc.constantFrom(...EVICTION_NAMES),
+    faults: fc.array(fc.boolean(), { minLength: 1, maxLength: 30 }),
+    faultless: fc.boolean(),
+  })
+  .map(({ worker, numBlocks, hostBytes, diskBytes, maxPendingBytes, which, eviction, faults, faultless }) => {
+    let at = 0;
+    const host = { tier: "host", maxBytes: hostBytes } as const;
+    const disk = { tier: "disk", maxBytes: diskBytes } as const;
+    return {
+      ...worker,
+      numBlocks,
+      tiers: { tiers: which === 0 ? [host] : which === 1 ? [disk] : [host, disk], eviction, maxPendingBytes },
+      failsNext: () => !faultless && faults[at++ % faults.length]!,
+    };
+  });
+
+describe("worker loops with lower tiers", () => {
+  it("give every request its exact output, whatever is evicted, lost or refused on the way", () => {
+    let numOnboarded = 0;
+    fc.assert(
+      fc.property(
+        tieredOptions,
+        fc.array(fc.tuple(requestMaker, fc.nat(2), fc.nat(600)), { minLength: 1, maxLength: 14 }),
+        interleaving,
+        (options, shapes, numbers) => {
+          const fleet = new LoopFleet(["p", "d"], options, chooserFrom(numbers));
+          const requests = shapes.map(([make, place, cancelAt], i) => ({
+            request: make(i),
+            place,
+            cancelAt,
+          }));
+          for (const { request, place } of requests) {
+            if (place === 0) fleet.local(request, "d");
+            else fleet.split(request, "p", "d");
+          }
+          for (let turn = 0; turn < 600; turn++) {
+            for (const { request, cancelAt } of requests) if (cancelAt === turn) fleet.cancel(request);
+            if (!fleet.advance()) break;
+          }
+          fleet.finish();
+          for (const { request } of requests) {
+            const { tokens, end } = fleet.outcomes.get(request.id)!;
+            const expected = expectedOutput(request);
+            expect(end).not.toBeNull();
+            // An engine that refuses KV fails a handoff, never a request whose KV came from a tier.
+            for (const [index, token] of tokens) expect(token).toBe(expected[index]);
+            if (end === "finished") expect(tokens.size).toBe(expected.length);
+          }
+          fleet.expectBaseline();
+          for (const worker of fleet.workers.values()) {
+            for (const [tier, stats] of worker.tiers!.stats) {
+              numOnboarded += stats.hits;
+              // Nothing that a tier has forgotten is left in its store.
+              const kept = [...worker.stores[tier].values()].reduce((sum, { length }) => sum + length, 0);
+              expect(kept).toBe(stats.bytes);
+              expect(stats.blocks * worker.blocks.blockSizeTokens).toBe(stats.bytes);
+            }
+          }
+        },
+      ),
+      { numRuns: 150 },
+    );
+    expect(numOnboarded).toBeGreaterThan(20);
+  });
+
+  it("never fail a request that runs on one worker", () => {
+    fc.assert(
+      fc.property(
+        tieredOptions,
+        fc.array(requestMaker, { minLength: 1, maxLength: 14 }),
+        interleaving,
+        (options, makers, numbers) => {
+          const fleet = new LoopFleet(["w"], options, chooserFrom(numbers));
+          const requests = makers.map((make, i) => make(i));
+          for (const request of requests) fleet.local(request, "w");
+          fleet.finish();
+          for (const request of requests) {
+            expect(fleet.outcomes.get(request.id)!.end).toBe("finished");
+            expect(fleet.textOf(request)).toEqual(expectedOutput(request));
+          }
+          fleet.expectBaseline();
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it.each(["host", "disk"] as const)(
+    "find a prefix in %s for the tenant that it belongs to, and for no other",
+    (tier) => {
+      const options = {
+        numBlocks: 12,
+        tiers: { tiers: [{ tier, maxBytes: 1000 }], eviction: "lru" } as const,
+      };
+      const fleet = new LoopFleet(["w"], options, () => 0);
+      const run = (id: string, cacheSalt: string, start: number) => {
+        const request = makeRequest({ id, cacheSalt, prompt: tokenRange(start, 40), maxOutputTokens: 2 });
+        fleet.local(request, "w");
+        fleet.finish();
+        expect(fleet.textOf(request)).toEqual(expectedOutput(request));
+        return fleet.workers.get("w")!.tiers!.stats[0]![1].hits;
+      };
+      expect(run("first", "a", 1)).toBe(0);
+      // Another prompt takes all blocks of the device, each time.
+      expect(run("between", "a", 500)).toBe(0);
+      expect(run("foreign", "b", 1)).toBe(0);
+      const afterOwn = run("own", "a", 1);
+      expect(afterOwn).toBeGreaterThanOrEqual(8);
+      // The other tenant has computed its own copy by now.
+      expect(run("foreign again", "b", 1)).toBeGreaterThanOrEqual(afterOwn + 8);
+    },
+  );
+});
