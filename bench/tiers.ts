@@ -12,7 +12,8 @@ import { median, report, round } from "./lib/report.ts";
 import { type ServeProcess, startServe } from "./lib/serve-process.ts";
 
 const MODEL = "lexicon-3m";
-const CONVERSATIONS = 20;
+/** `--conversations N` measures fewer. */
+const CONVERSATIONS = Number(process.argv[process.argv.indexOf("--conversations") + 1]) || 20;
 const TURNS = 10;
 const USER_TOKENS = 100;
 const OUTPUT_TOKENS = 8;

@@ -1,4 +1,5 @@
 import type { FinishReason, Request } from "./request.ts";
+import type { PrefixFetch } from "./router/placement.ts";
 import { assert } from "./util/assert.ts";
 
 /**
@@ -56,6 +57,8 @@ export class Sequence {
   readonly order: number;
   /** When the sequence stops after its prompt because another worker decodes it. */
   readonly stopsAfterPrefill: boolean;
+  /** Where the beginning of the prompt may be had, beyond what this worker has itself. */
+  readonly fetch: PrefixFetch | null;
   /** The prompt stays in the request: long prompts are not copied. */
   readonly #output: number[];
   /** The step that the sequence was last scheduled in; owned by the scheduler's step builder. */
@@ -63,12 +66,16 @@ export class Sequence {
   numPreemptions = 0;
   finishReason: FinishReason | null = null;
 
-  constructor(request: Request, options: { order: number; stopsAfterPrefill?: boolean }) {
+  constructor(
+    request: Request,
+    options: { order: number; stopsAfterPrefill?: boolean; fetch?: PrefixFetch | undefined },
+  ) {
     const numKnown = request.promptTokens.length + request.resumedTokens.length;
     assert(request.promptTokens.length > 0, "a sequence needs at least one prompt token");
     assert(request.maxOutputTokens > request.resumedTokens.length, "nothing left to generate");
     this.request = request;
     this.order = options.order;
+    this.fetch = options.fetch ?? null;
     this.stopsAfterPrefill = options.stopsAfterPrefill ?? false;
     this.numPromptTokens = request.promptTokens.length;
     this.numKnownTokens = numKnown;

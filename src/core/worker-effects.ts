@@ -4,14 +4,15 @@ import type { KvOp, KvRange } from "./kv/kv-ops.ts";
 import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
 import type { TierEffect } from "./kv/tiers/onboarder.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
+import type { PrefixFetch } from "./router/placement.ts";
 import type { SampledToken, StepPlan } from "./scheduler/step-plan.ts";
 
 /** What a worker does with a request. */
 export type WorkerTask =
   /** Prefill and decode here. */
-  | { readonly kind: "local" }
+  | { readonly kind: "local"; readonly fetch?: PrefixFetch | undefined }
   /** Prefill here, hand the KV to `peer`, emit the first token. */
-  | { readonly kind: "prefill"; readonly peer: WorkerId }
+  | { readonly kind: "prefill"; readonly peer: WorkerId; readonly fetch?: PrefixFetch | undefined }
   /** Receive the KV from `peer`, emit from the second token on. */
   | { readonly kind: "decode"; readonly peer: WorkerId };
 
@@ -75,7 +76,7 @@ export type WorkerEffect =
     }
   /** Export the range and write it to the tiers; report each with `tierReport`. */
   | OffloadOp
-  /** `read-tier` and `delete-tier`, beside effects that are named above. */
+  /** `read-tier`, `delete-tier` and `serve-kv`, beside effects that are named here as well. */
   | TierEffect
   | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
   | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }

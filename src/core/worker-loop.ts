@@ -1,11 +1,13 @@
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
 import { type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
 import {
+  type FetchMessage,
   type HandoffCounts,
   type HandoffFailure,
   type HandoffId,
   type HandoffMessage,
   idOf,
+  isFetchMessage,
 } from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
@@ -21,6 +23,7 @@ import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
+import { eventsOf } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 
@@ -103,6 +106,7 @@ export class WorkerLoop {
     const sequence = new Sequence(request, {
       order: this.#nextOrder++,
       stopsAfterPrefill: task.kind === "prefill",
+      fetch: task.kind === "decode" ? undefined : task.fetch,
     });
     const outcome = this.#accept(sequence, task, nowMs);
     this.#turn(nowMs);
@@ -178,6 +182,12 @@ export class WorkerLoop {
 
   /** A message from another worker. Messages for an unknown request or epoch change nothing here. */
   receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
+    if (isFetchMessage(message)) this.#onboarder?.receive(peer, message);
+    else this.#receiveHandoff(peer, message, nowMs);
+    this.#turn(nowMs);
+  }
+
+  #receiveHandoff(peer: WorkerId, message: Exclude<HandoffMessage, FetchMessage>, nowMs: number): void {
     const entry = this.#handoffs.find(message);
     if (entry !== undefined && (entry.sender ?? entry.receiver)?.peer === peer) {
       if (entry.sender) this.#runSender(entry, entry.sender.receive(message, nowMs));
@@ -190,11 +200,11 @@ export class WorkerLoop {
       const reply = { kind: "abort", requestId: message.requestId, epoch: message.epoch } as const;
       this.#effects.push({ kind: "send", peer, message: { ...reply, reason: "unknown_request" } });
     }
-    this.#turn(nowMs);
   }
 
   /** A worker is gone: every handoff with it fails. */
   peerLost(peer: WorkerId, nowMs: number): void {
+    this.#onboarder?.peerLost(peer);
     for (const entry of this.#handoffs.all()) {
       if ((entry.sender ?? entry.receiver)?.peer === peer) this.#failHandoff(entry, "peer_lost", false);
     }
@@ -236,20 +246,11 @@ export class WorkerLoop {
 
   #afterStep(update: SequenceUpdate, nowMs: number): void {
     const { sequence, emitted, finishReason } = update;
-    const { id: requestId, epoch } = sequence.request;
-    const entry = this.#entries.get(requestId);
+    const entry = this.#entries.get(sequence.request.id);
     assert(entry?.sequence === sequence, "a step advanced a sequence that nobody owns");
-    if (!entry.cachedReported) {
-      entry.cachedReported = true;
-      this.#events.push({ kind: "cached", requestId, epoch, numTokens: sequence.numCachedTokens });
-    }
-    if (emitted !== null) {
-      const index = sequence.numOutputTokens - 1;
-      this.#events.push({ kind: "token", requestId, epoch, index, sampled: emitted });
-    }
+    this.#events.push(...eventsOf(update, !entry.cachedReported));
+    entry.cachedReported = true;
     if (finishReason !== null) {
-      const { numOutputTokens } = sequence;
-      this.#events.push({ kind: "finish", requestId, epoch, reason: finishReason, numOutputTokens });
       // The first token was the last: the decode worker is not needed any more.
       if (entry.sender) this.#failHandoff(entry, "cancelled", true);
       this.#untrack(entry);

@@ -1,17 +1,18 @@
 import { z } from "zod";
 import type { HandoffId, HandoffMessage } from "../core/handoff/messages.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
+import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import { decodeLogprobs, encodeLogprobs, MAX_TOP_LOGPROBS } from "./event-codec.ts";
 import type { LinkFrame } from "./kv-frame.ts";
 import { tokenSchema } from "./request-codec.ts";
 
 /** Every kind of frame whose payload is JSON or empty. */
-export type ControlKind = Exclude<LinkFrame["kind"], "kv">;
+export type ControlKind = Exclude<LinkFrame["kind"], "kv" | "fetched">;
 
 const NOTHING = new Uint8Array(0);
 
 /** The JSON payload of a control frame: the fields that have no place in the header. */
-export function encodeControlPayload(frame: Exclude<LinkFrame, { kind: "kv" }>): Uint8Array {
+export function encodeControlPayload(frame: Exclude<LinkFrame, { kind: "kv" | "fetched" }>): Uint8Array {
   switch (frame.kind) {
     case "reserve":
       return json({ numTokens: frame.numTokens });
@@ -26,6 +27,9 @@ export function encodeControlPayload(frame: Exclude<LinkFrame, { kind: "kv" }>):
       const flat = logprobs === undefined ? {} : { logprobs: encodeLogprobs(logprobs) };
       return json({ numTokens: frame.numTokens, token, ...flat });
     }
+    case "fetch":
+      return json({ firstBlock: frame.firstBlock, hashes: encodeHashes(frame.hashes) });
+    case "fetch-end":
     case "ack":
     case "ping":
       return NOTHING;
@@ -38,7 +42,10 @@ export function decodeControlPayload(kind: ControlKind, id: HandoffId, payload: 
     case "ping":
       return nothing(payload, { kind });
     case "ack":
+    case "fetch-end":
       return nothing(payload, { kind, ...id });
+    case "fetch":
+      return decodeFetch(id, parse(payload));
     case "reserve":
       return { kind, ...id, ...reserveSchema.parse(parse(payload)) };
     case "grant":
@@ -70,6 +77,28 @@ const commitSchema = z.strictObject({
     .max(1 + 2 * MAX_TOP_LOGPROBS)
     .optional(),
 });
+
+const HASH_BYTES = 4 * HASH_WORDS;
+/** Blocks that one frame asks for; as many fit {@link MAX_CONTROL_PAYLOAD_BYTES}. */
+const MAX_FETCH_BLOCKS = 256;
+
+const fetchSchema = z.strictObject({
+  firstBlock: positionsSchema,
+  hashes: z.base64().max(Math.ceil((MAX_FETCH_BLOCKS * HASH_BYTES) / 3) * 4),
+});
+
+function encodeHashes(hashes: Int32Array): string {
+  return Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength).toString("base64");
+}
+
+function decodeFetch(id: HandoffId, value: unknown): HandoffMessage {
+  const { firstBlock, hashes } = fetchSchema.parse(value);
+  const bytes = Buffer.from(hashes, "base64");
+  if (bytes.length === 0 || bytes.length % HASH_BYTES !== 0) throw new SyntaxError("a block hash is cut off");
+  // A copy of its own: the words have to be aligned.
+  const words = new Int32Array(new Uint8Array(bytes).buffer);
+  return { kind: "fetch", ...id, firstBlock, hashes: words };
+}
 
 function decodeCommit(id: HandoffId, value: unknown): HandoffMessage {
   const { numTokens, token, logprobs } = commitSchema.parse(value);

@@ -1,6 +1,7 @@
 import { createHmac, type Hmac, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import {
+  carriesKv,
   checkPayloadSize,
   FRAME_HEADER_BYTES,
   FRAME_KINDS,
@@ -149,7 +150,7 @@ function checkHeader(head: Buffer): void {
   if (kind === undefined) throw new FrameError("bad_header", `frame kind ${head.readUInt8(5)} is unknown`);
   if (head.readUInt16LE(6) !== 0)
     throw new FrameError("bad_header", "a flag is set that this version does not know");
-  const isKv = kind === "kv";
+  const isKv = carriesKv({ kind });
   const start = head.readUInt32LE(12);
   const end = head.readUInt32LE(16);
   if (isKv ? start >= end : start !== 0 || end !== 0) {
@@ -171,7 +172,7 @@ function toMessage(head: Buffer, payload: Buffer): LinkFrame {
   if (kind === undefined || (requestId !== "" && !REQUEST_ID_PATTERN.test(requestId))) {
     throw new FrameError("bad_header", "the request id has characters that are not allowed");
   }
-  if (kind === "kv") {
+  if (kind === "kv" || kind === "fetched") {
     return { kind, requestId, epoch, start: head.readUInt32LE(12), end: head.readUInt32LE(16), payload };
   }
   try {

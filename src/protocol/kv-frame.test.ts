@@ -21,6 +21,7 @@ const logprob = fc
   .map((value) => value + 0);
 const logprobs = fc.record({ logprob, top: fc.array(fc.tuple(token, logprob), { maxLength: 20 }) });
 const id = { requestId: fc.stringMatching(/^[A-Za-z0-9._:-]{1,128}$/), epoch: uint32 };
+const word = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
 const count = fc.integer({ min: 1, max: 2 ** 31 - 1 });
 const reason = fc.constantFrom(
   "no_space",
@@ -41,7 +42,7 @@ const frameArbitrary: fc.Arbitrary<LinkFrame> = fc.oneof(
   fc.record({ ...as("refuse"), ...id, reason }),
   fc
     .record({
-      ...as("kv"),
+      kind: fc.constantFrom("kv" as const, "fetched" as const),
       ...id,
       range: fc.uniqueArray(uint32, { minLength: 2, maxLength: 2 }),
       payload: fc.uint8Array({ maxLength: 300 }),
@@ -58,6 +59,15 @@ const frameArbitrary: fc.Arbitrary<LinkFrame> = fc.oneof(
     numTokens: count,
     firstToken: fc.oneof(fc.record({ token }), fc.record({ token, logprobs })),
   }),
+  fc.record({
+    ...as("fetch"),
+    ...id,
+    firstBlock: count,
+    hashes: fc
+      .array(fc.tuple(word, word, word, word), { minLength: 1, maxLength: 256 })
+      .map((hashes) => Int32Array.from(hashes.flat())),
+  }),
+  fc.record({ ...as("fetch-end"), ...id }),
   fc.record({ ...as("ack"), ...id }),
   fc.record({ ...as("nack"), ...id, reason }),
   fc.record({ ...as("abort"), ...id, reason }),

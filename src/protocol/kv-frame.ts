@@ -14,7 +14,7 @@ import { REQUEST_ID_PATTERN } from "./request-codec.ts";
  *        5      1  kind (FRAME_KINDS)
  *        6      2  flags, none defined: 0
  *        8      4  epoch
- *       12      4  start   positions [start, end) of a kv frame, otherwise 0
+ *       12      4  start   positions [start, end) of a kv or fetched frame, otherwise 0
  *       16      4  end
  *       20      4  payload length
  *       24      8  sequence number: counts the frames of this connection and direction from 0
@@ -54,6 +54,9 @@ export const FRAME_KINDS = {
   ack: 6,
   nack: 7,
   abort: 8,
+  fetch: 9,
+  fetched: 10,
+  "fetch-end": 11,
   ping: 16,
 } as const;
 
@@ -100,7 +103,7 @@ export class FrameEncoder {
    * takes no sequence number.
    */
   encode(frame: LinkFrame): readonly Uint8Array[] {
-    const isKv = frame.kind === "kv";
+    const isKv = carriesKv(frame);
     const payload = isKv ? kvPayloadOf(frame.payload) : encodeControlPayload(frame);
     checkPayloadSize(isKv, payload.length);
     const id = "requestId" in frame ? frame.requestId : "";
@@ -132,6 +135,13 @@ export class FrameEncoder {
     this.#sequence++;
     return isKv ? [head, payload, mac] : [Buffer.concat([head, payload, mac])];
   }
+}
+
+/** Whether a frame's payload is KV and not JSON. */
+export function carriesKv<T extends { readonly kind: LinkFrame["kind"] }>(
+  frame: T,
+): frame is Extract<T, { readonly kind: "kv" | "fetched" }> {
+  return frame.kind === "kv" || frame.kind === "fetched";
 }
 
 /** Refuses payload lengths above the limit of their kind. Shared by both directions. */

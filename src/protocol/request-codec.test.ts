@@ -76,6 +76,13 @@ const assignmentArbitrary: fc.Arbitrary<Assignment> = fc.constantFrom<Assignment
   LOCAL,
   { kind: "decode", prefillWorker: "w1" },
   { kind: "prefill", decodeWorker: "w2", decodeKvAddress: "unix:/run/w2.sock" },
+  { kind: "local", fetch: { worker: "w3", kvAddress: "unix:/run/w3.sock", numTokens: 64 } },
+  {
+    kind: "prefill",
+    decodeWorker: "w2",
+    decodeKvAddress: "unix:/run/w2.sock",
+    fetch: { worker: "w2", kvAddress: "unix:/run/w2.sock", numTokens: 1 },
+  },
 );
 
 /** The submission as JSON with one field of the request replaced. */

@@ -173,12 +173,19 @@ const requestSchema = z
     { path: ["publicBlocks"], message: "must be among the known block hashes" },
   );
 
+const fetchSchema = z.strictObject({
+  worker: workerIdSchema,
+  kvAddress: z.string().min(1).max(MAX_ADDRESS_LENGTH),
+  numTokens: z.number().int().min(1).max(MAX_REQUEST_TOKENS),
+});
+
 const assignmentSchema = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("local") }),
+  z.strictObject({ kind: z.literal("local"), fetch: fetchSchema.optional() }),
   z.strictObject({
     kind: z.literal("prefill"),
     decodeWorker: workerIdSchema,
     decodeKvAddress: z.string().min(1).max(MAX_ADDRESS_LENGTH),
+    fetch: fetchSchema.optional(),
   }),
   z.strictObject({ kind: z.literal("decode"), prefillWorker: workerIdSchema }),
 ]);

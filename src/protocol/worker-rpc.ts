@@ -26,12 +26,24 @@ export interface WorkerHello {
   readonly kvAddress: string;
 }
 
+/** A worker that may have the first `numTokens` of the prompt in its caches. */
+export interface FetchSource {
+  readonly worker: WorkerId;
+  readonly kvAddress: string;
+  readonly numTokens: number;
+}
+
 /** What a worker is to do with a request. */
 export type Assignment =
   /** Prefill and decode here. */
-  | { readonly kind: "local" }
+  | { readonly kind: "local"; readonly fetch?: FetchSource | undefined }
   /** Prefill here, push the KV to the decode worker, emit the first token. */
-  | { readonly kind: "prefill"; readonly decodeWorker: WorkerId; readonly decodeKvAddress: string }
+  | {
+      readonly kind: "prefill";
+      readonly decodeWorker: WorkerId;
+      readonly decodeKvAddress: string;
+      readonly fetch?: FetchSource | undefined;
+    }
   /** Expect the KV from the prefill worker, emit from the second token on. */
   | { readonly kind: "decode"; readonly prefillWorker: WorkerId };
 

@@ -77,15 +77,20 @@ export class LoopFleet {
   }
 
   /** Submits to both legs; each arrives whenever its turn comes. */
-  split(request: Request, prefill: WorkerId, decode: WorkerId): void {
+  split(request: Request, prefill: WorkerId, decode: WorkerId, from?: WorkerId): void {
     this.outcomes.set(request.id, { tokens: new Map(), end: null });
-    this.#pendingSubmits.push({ worker: prefill, request, task: { kind: "prefill", peer: decode } });
+    const numTokens = request.promptTokens.length;
+    const fetch = from === undefined ? undefined : { from, numTokens };
+    this.#pendingSubmits.push({ worker: prefill, request, task: { kind: "prefill", peer: decode, fetch } });
     this.#pendingSubmits.push({ worker: decode, request, task: { kind: "decode", peer: prefill } });
   }
 
-  local(request: Request, worker: WorkerId): void {
+  /** `from`: the worker that may have the beginning of the prompt. */
+  local(request: Request, worker: WorkerId, from?: WorkerId): void {
     this.outcomes.set(request.id, { tokens: new Map(), end: null });
-    this.#pendingSubmits.push({ worker, request, task: { kind: "local" } });
+    const numTokens = request.promptTokens.length;
+    const fetch = from === undefined ? undefined : { from, numTokens };
+    this.#pendingSubmits.push({ worker, request, task: { kind: "local", fetch } });
   }
 
   cancel(request: Request): void {

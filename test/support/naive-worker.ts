@@ -60,7 +60,10 @@ export interface NaiveWorkerOptions {
   readonly failsNext?: () => boolean;
 }
 
-type EngineJob = Extract<WorkerEffect, { kind: "kv-ops" | "execute" | "push-kv" | "install-kv" | "offload" }>;
+type EngineJob = Extract<
+  WorkerEffect,
+  { kind: "kv-ops" | "execute" | "push-kv" | "install-kv" | "offload" | "serve-kv" }
+>;
 
 /** What leaves a naive worker: messages to peers in order, and events to the owner. */
 export interface Outbox {
@@ -77,7 +80,7 @@ export class NaiveWorker {
   readonly cells = new KvCells();
   readonly plans: StepPlan[] = [];
   readonly jobs: EngineJob[] = [];
-  readonly tiers: KvTiers | null;
+  readonly tiers: KvTiers;
   /** Reads and writes of tiers that are under way; they may end in any order. */
   readonly io: Array<(nowMs: number) => void> = [];
   readonly stores: Record<LowerTier, Map<number, readonly string[]>> = { host: new Map(), disk: new Map() };
@@ -89,18 +92,16 @@ export class NaiveWorker {
     this.#outbox = outbox;
     this.#failsNext = options.failsNext ?? (() => false);
     const blockSizeTokens = options.blockSizeTokens ?? 4;
-    this.tiers =
-      options.tiers === undefined
-        ? null
-        : new KvTiers({ ...options.tiers, blockSizeTokens, bytesPerToken: 1 });
-    const onboarder = this.tiers === null ? null : new Onboarder(this.tiers, blockSizeTokens);
+    const tiers = options.tiers ?? { tiers: [], eviction: "lru" };
+    this.tiers = new KvTiers({ ...tiers, blockSizeTokens, bytesPerToken: 1 });
     this.blocks = new BlockManager({
       numBlocks: options.numBlocks ?? 64,
       blockSizeTokens,
       numSlots: options.numSlots ?? 32,
       modelId: "naive",
-      ...(this.tiers === null ? {} : { tiers: this.tiers }),
+      tiers: this.tiers,
     });
+    const onboarder = new Onboarder(this.tiers, this.blocks);
     const policy = findSchedulingPolicy(options.policy ?? "chunked");
     if (policy === null) throw new Error(`no policy ${options.policy}`);
     const maxRunning = options.maxRunning ?? 4;
@@ -112,7 +113,7 @@ export class NaiveWorker {
         maxRunning,
         maxWaiting,
         endOfGenerationTokens: new Set([END_OF_GENERATION]),
-        ...(onboarder === null ? {} : { onboarder }),
+        onboarder,
       },
       this.blocks,
     );
@@ -122,7 +123,7 @@ export class NaiveWorker {
       blocks: this.blocks,
       maxRequests: maxWaiting + maxRunning,
       timeouts,
-      ...(onboarder === null ? {} : { onboarder }),
+      onboarder,
     });
   }
 
@@ -152,6 +153,7 @@ export class NaiveWorker {
       // A token takes a millisecond as far as the loop learns from it; otherwise time stands still.
       this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs + job.plan.numTokens);
     } else if (job.kind === "offload") this.#offload(job);
+    else if (job.kind === "serve-kv") this.#serve(job);
     else if (job.kind === "push-kv") this.#push(job.peer, job.id, job.range, nowMs);
     else this.#install(job.id, job.range, job.payload as string[], nowMs);
     this.settle();
@@ -182,6 +184,14 @@ export class NaiveWorker {
     return payload;
   }
 
+  #serve({ peer, id, ranges }: Extract<WorkerEffect, { kind: "serve-kv" }>): void {
+    for (const range of ranges) {
+      const { start, end } = range;
+      this.#outbox.send(this.id, peer, { kind: "fetched", ...id, start, end, payload: this.#export(range) });
+    }
+    this.#outbox.send(this.id, peer, { kind: "fetch-end", ...id });
+  }
+
   #offload({ range, segment, tiers }: OffloadOp): void {
     const payload = this.#export(range);
     for (const tier of tiers) {
@@ -209,7 +219,7 @@ export class NaiveWorker {
   }
 
   #install(id: HandoffId, range: KvRange, payload: readonly string[], nowMs: number): void {
-    if (this.tiers !== null && this.#failsNext()) {
+    if (this.#failsNext()) {
       this.loop.kvInstalled(id, range.end, false, nowMs);
       return;
     }

@@ -244,13 +244,13 @@ export class Dispatcher {
         kind: "submit",
         worker: decision.decodeWorker,
         request: attempt,
-        task: { kind: "local" },
+        task: { kind: "local", fetch: decision.fetch },
       });
       return;
     }
     const { prefillWorker, decodeWorker } = decision;
     const decode: WorkerTask = { kind: "decode", peer: prefillWorker };
-    const prefill: WorkerTask = { kind: "prefill", peer: decodeWorker };
+    const prefill: WorkerTask = { kind: "prefill", peer: decodeWorker, fetch: decision.fetch };
     this.#effects.push({ kind: "submit", worker: decodeWorker, request: attempt, task: decode });
     this.#effects.push({ kind: "submit", worker: prefillWorker, request: attempt, task: prefill });
   }

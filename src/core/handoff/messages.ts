@@ -58,4 +58,29 @@ export type HandoffMessage =
   | (HandoffId & { readonly kind: "commit"; readonly numTokens: number; readonly firstToken: SampledToken })
   | (HandoffId & { readonly kind: "ack" })
   | (HandoffId & { readonly kind: "nack"; readonly reason: HandoffFailure })
-  | (HandoffId & { readonly kind: "abort"; readonly reason: HandoffFailure });
+  | (HandoffId & { readonly kind: "abort"; readonly reason: HandoffFailure })
+  | FetchMessage;
+
+/**
+ * What a worker that prefills says to one that may have a part of the prompt in its caches, and the answer. It is no part of a handoff,
+ * and may be under way beside one of the same request.
+ *
+ * ```
+ *   fetch ─────────▶           hashes of the blocks from `firstBlock` on
+ *         ◀───────── fetched   positions [start, end), in order and without gaps, as far as it has them
+ *         ◀───────── fetch-end there is no more
+ * ```
+ */
+export type FetchMessage =
+  | (HandoffId & { readonly kind: "fetch"; readonly firstBlock: number; readonly hashes: Int32Array })
+  | (HandoffId & {
+      readonly kind: "fetched";
+      readonly start: number;
+      readonly end: number;
+      readonly payload: unknown;
+    })
+  | (HandoffId & { readonly kind: "fetch-end" });
+
+export function isFetchMessage(message: HandoffMessage): message is FetchMessage {
+  return message.kind === "fetch" || message.kind === "fetched" || message.kind === "fetch-end";
+}

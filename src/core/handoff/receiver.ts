@@ -74,6 +74,9 @@ export class HandoffReceiver {
       case "refuse":
       case "ack":
       case "nack":
+      case "fetch":
+      case "fetched":
+      case "fetch-end":
         return this.fail("verification", true);
       default:
         return assertNever(message);

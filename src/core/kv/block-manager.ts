@@ -8,7 +8,7 @@ import { CacheShares } from "./cache-shares.ts";
 import { CachedChains } from "./cached-chains.ts";
 import { HashChains } from "./hash-chains.ts";
 import type { KvEventLog } from "./kv-event-log.ts";
-import type { KvOp } from "./kv-ops.ts";
+import type { KvOp, KvRange } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
 import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
 
@@ -231,6 +231,22 @@ export class BlockManager {
       matched.push(block);
     }
     return matched;
+  }
+
+  /** Where blocks with these hashes lie, which begin at block `firstBlock` of a chain: as far as there is no gap. */
+  locate(firstBlock: number, hashes: Int32Array): KvRange[] {
+    const homes: number[] = [];
+    for (let at = 0; at < hashes.length; at += HASH_WORDS) {
+      const block = this.#pool.find(hashes, at);
+      if (block === -1 || this.#slots.depth(block) !== firstBlock + homes.length) break;
+      homes.push(this.#slots.home(block));
+    }
+    const ranges: KvRange[] = [];
+    const offset = firstBlock * this.blockSizeTokens;
+    this.#forRuns(homes, (slot, start, end) =>
+      ranges.push({ slot, start: offset + start, end: offset + end }),
+    );
+    return ranges;
   }
 
   #hasRoomFor(sequence: Sequence, numBlocks: number, maxShared: number): boolean {

@@ -1,10 +1,17 @@
 import type { DispatchEffect, Dispatcher, DispatchFailure } from "../../core/dispatch/dispatcher.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
+import type { PrefixFetch } from "../../core/router/placement.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../../core/worker-effects.ts";
 import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
 import type { ExplainedRequest } from "../../protocol/explained.ts";
-import type { Assignment, WorkerEvent, WorkerHello, WorkerLoad } from "../../protocol/worker-rpc.ts";
+import type {
+  Assignment,
+  FetchSource,
+  WorkerEvent,
+  WorkerHello,
+  WorkerLoad,
+} from "../../protocol/worker-rpc.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { DecisionLog } from "./decision-log.ts";
 import type { BlockIdentity, Fleet, RequestHandle, RequestListener, WorkerStatus } from "./fleet.ts";
@@ -287,11 +294,19 @@ export class WorkerFleet implements Fleet {
   }
 
   #assignmentOf(task: WorkerTask): Assignment | null {
-    if (task.kind === "local") return task;
+    const fetch = task.kind === "decode" ? undefined : this.#sourceOf(task.fetch);
+    if (task.kind === "local") return { kind: "local", fetch };
     if (task.kind === "decode") return { kind: "decode", prefillWorker: task.peer };
     const peer = this.#members.get(task.peer);
     if (peer === undefined) return null;
-    return { kind: "prefill", decodeWorker: task.peer, decodeKvAddress: peer.kvAddress };
+    return { kind: "prefill", decodeWorker: task.peer, decodeKvAddress: peer.kvAddress, fetch };
+  }
+
+  /** Where a prefix is fetched from; nowhere when that worker has gone: then it is computed. */
+  #sourceOf(fetch: PrefixFetch | undefined): FetchSource | undefined {
+    const member = fetch === undefined ? undefined : this.#members.get(fetch.from);
+    if (fetch === undefined || member === undefined) return undefined;
+    return { worker: fetch.from, kvAddress: member.kvAddress, numTokens: fetch.numTokens };
   }
 
   #armTimer(): void {

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { HandoffMessage } from "../../core/handoff/messages.ts";
 import type { WorkerId } from "../../core/request.ts";
-import { FrameEncoder, type LinkFrame } from "../../protocol/kv-frame.ts";
+import { carriesKv, FrameEncoder, type LinkFrame } from "../../protocol/kv-frame.ts";
 import { FrameDecoder } from "../../protocol/kv-frame-decoder.ts";
 import type { HandshakeSession } from "./handshake.ts";
 import { SilenceWatch } from "./silence-watch.ts";
@@ -159,7 +159,7 @@ export class KvLink {
     const { maxQueuedBytes, maxQueuedMessages } = this.#options.limits;
     const queued = this.#socket.writableLength;
     const bytes =
-      message.kind === "kv" && message.payload instanceof Uint8Array ? message.payload.byteLength : 0;
+      carriesKv(message) && message.payload instanceof Uint8Array ? message.payload.byteLength : 0;
     if (queued + bytes <= maxQueuedBytes && this.#waiters.length < maxQueuedMessages) return;
     throw new KvLinkError(
       "queue_full",

@@ -1,6 +1,7 @@
 import type { HandoffTimeouts } from "../../core/handoff/sender.ts";
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import { KvEventLog } from "../../core/kv/kv-event-log.ts";
+import { KvTiers } from "../../core/kv/tiers/kv-tiers.ts";
 import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
@@ -55,17 +56,26 @@ export function createDriver(
 ): WorkerDriver {
   const policy = findSchedulingPolicy(config.policy);
   assert(policy !== null, `the configuration names no policy ${config.policy}`);
+  // Without tiers of its own a worker can still take prefixes from others.
+  const kvTiers =
+    tiers?.tiers ??
+    new KvTiers({
+      tiers: [],
+      eviction: config.tiers.eviction,
+      blockSizeTokens: config.blockSizeTokens,
+      bytesPerToken: engine.info.kvBytesPerToken,
+    });
   const blocks = new BlockManager({
     numBlocks: Math.floor(engine.info.kvCapacityTokens / config.blockSizeTokens),
     blockSizeTokens: config.blockSizeTokens,
     numSlots: engine.info.numSlots,
     modelId: engine.info.modelId,
     maxCachedBlocks: Math.floor(config.prefixCacheTokens / config.blockSizeTokens),
-    ...(tiers === null ? {} : { tiers: tiers.tiers }),
+    tiers: kvTiers,
     // A worker does not know who will connect and ask.
     kvEvents: tiers?.kvEvents ?? new KvEventLog(),
   });
-  const onboarding = tiers === null ? {} : { onboarder: new Onboarder(tiers.tiers, config.blockSizeTokens) };
+  const onboarder = new Onboarder(kvTiers, blocks);
   const scheduler = new Scheduler(
     {
       policy,
@@ -73,7 +83,7 @@ export function createDriver(
       maxRunning: config.maxRunning,
       maxWaiting: config.maxWaiting,
       endOfGenerationTokens: new Set(engine.info.endOfGenerationTokens),
-      ...onboarding,
+      onboarder,
     },
     blocks,
   );
@@ -90,7 +100,7 @@ export function createDriver(
       blocks,
       maxRequests,
       timeouts: handoffTimeouts(config.handoffWaitMs),
-      ...onboarding,
+      onboarder,
     }),
     tiers,
     scheduler,

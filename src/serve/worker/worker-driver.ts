@@ -5,7 +5,7 @@ import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/reques
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
 import { assertNever } from "../../core/util/assert.ts";
-import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
+import type { WorkerEffect } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import {
@@ -20,14 +20,15 @@ import { type Engine, EngineError } from "../engine/engine.ts";
 import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { checkRequest } from "./check-request.ts";
+import { FetchServer } from "./fetch-server.ts";
+import { piecesOf } from "./kv-pieces.ts";
 import { Observations } from "./observations.ts";
 import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
+import { taskOf } from "./task-of.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
-/** KV in one frame, about: far below the link's limit, and small enough that a frame does not hold up others for long. */
-const MAX_FRAME_KV_BYTES = 8 * 1024 * 1024;
 /** How long a worker that nobody supervises lets its requests finish when it is told to stop. */
 const DRAIN_MS = 30_000;
 const DRAIN_POLL_MS = 20;
@@ -65,6 +66,7 @@ export class WorkerDriver implements WorkerService {
   #kvAddress = "";
   #handoffBytes = 0;
   #lastStepEndMs = 0;
+  readonly #fetches: FetchServer;
   #draining = false;
   #stopped = false;
   #wakeTimer: NodeJS.Timeout | null = null;
@@ -81,6 +83,13 @@ export class WorkerDriver implements WorkerService {
       HEARTBEAT_MS,
     );
     this.#heartbeat.unref();
+    this.#fetches = new FetchServer({
+      bytesPerToken: this.#engine.info.kvBytesPerToken,
+      exportKv: (range) => this.#engine.exportKv(range),
+      deliver: (peer, message) => this.#deliver(peer, message),
+      exported: () => this.#observations.engineCalled(),
+      fatal: (error) => options.onFatal(error),
+    });
     options.tiers?.driver.listen({
       report: (report) => this.#report((nowMs) => this.#loop.tierReport(report, nowMs)),
       engineCalled: () => this.#observations.engineCalled(),
@@ -136,6 +145,8 @@ export class WorkerDriver implements WorkerService {
     const { vocabSize } = this.#engine.info;
     checkRequest(request, { contextTokens, vocabSize, blockSizeTokens: blocks.blockSizeTokens });
     if (assignment.kind === "prefill") this.#connect(assignment.decodeWorker, assignment.decodeKvAddress);
+    if (assignment.kind !== "decode" && assignment.fetch !== undefined)
+      this.#connect(assignment.fetch.worker, assignment.fetch.kvAddress);
     const outcome = this.#loop.submit(request, taskOf(assignment), this.#options.nowMs());
     this.#pump();
     if (outcome === "queue_full") throw new ServingError("queue_full", "this worker's queue is full");
@@ -238,6 +249,9 @@ export class WorkerDriver implements WorkerService {
       case "install-kv":
         this.#install(effect.id, effect.range, effect.payload);
         return;
+      case "serve-kv":
+        this.#fetches.serve(effect.peer, effect.id, effect.ranges);
+        return;
       case "send":
         this.#send(effect.peer, effect.message);
         return;
@@ -272,7 +286,10 @@ export class WorkerDriver implements WorkerService {
 
   #push(peer: WorkerId, id: HandoffId, range: KvRange): void {
     // All exports are queued now: what the loop does next to these cells must come after them.
-    const pieces = this.#piecesOf(range).map((piece) => ({ piece, exported: this.#engine.exportKv(piece) }));
+    const pieces = piecesOf(range, this.#engine.info.kvBytesPerToken).map((piece) => ({
+      piece,
+      exported: this.#engine.exportKv(piece),
+    }));
     const pushAll = async (): Promise<void> => {
       for (const { piece, exported } of pieces) {
         const payload = await exported;
@@ -291,14 +308,6 @@ export class WorkerDriver implements WorkerService {
         else this.#report((nowMs) => this.#loop.kvPushed(id, false, nowMs));
       },
     );
-  }
-
-  #piecesOf({ slot, start, end }: KvRange): KvRange[] {
-    const size = Math.max(1, Math.floor(MAX_FRAME_KV_BYTES / this.#engine.info.kvBytesPerToken));
-    const pieces: KvRange[] = [];
-    for (let at = start; at < end; at += size)
-      pieces.push({ slot, start: at, end: Math.min(at + size, end) });
-    return pieces;
   }
 
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
@@ -363,10 +372,4 @@ export class WorkerDriver implements WorkerService {
     }, delayMs);
     this.#wakeTimer.unref();
   }
-}
-
-function taskOf(assignment: Assignment): WorkerTask {
-  if (assignment.kind === "prefill") return { kind: "prefill", peer: assignment.decodeWorker };
-  if (assignment.kind === "decode") return { kind: "decode", peer: assignment.prefillWorker };
-  return { kind: "local" };
 }

@@ -43,6 +43,10 @@ function ttfts(tiers: TwinWorkerSpec["tiers"]): { ttfts: Array<number | null>; h
   return { ttfts: REQUESTS.map(({ id }) => observer.outcomes.get(id)!.ttftMs), hash: traceHash };
 }
 
+const TIERS = {
+  tiers: { tiers: [{ tier: "host", maxBytes: 1e9, bytesPerSecond: 1e9, latencyMs: 0 }], eviction: "lru" },
+} as const;
+
 const tier = (bytesPerSecond: number, which: "host" | "disk" = "host") =>
   ({
     tiers: [{ tier: which, maxBytes: 1e9, bytesPerSecond, latencyMs: 0 }],
@@ -72,5 +76,33 @@ describe("lower tiers in the twin", () => {
 
   it("repeat themselves to the last bit", () => {
     expect(ttfts(tier(1e7)).hash).toBe(ttfts(tier(1e7)).hash);
+  });
+
+  it("take a prefix from another worker when placement says so", () => {
+    const observer = new ListObserver();
+    const [a, b] = ["a", "b"].map((id) =>
+      twinWorker({ id, endpoint: id, perf, tokenBudget: 1024, ...TIERS }),
+    );
+    const spec = twinSpec({
+      outputBound: 16,
+      workers: [a!, b!],
+      network: new PrivateLinks({ bytesPerSecond: 1e7, latencyMs: 1 }),
+      placement: {
+        name: "the other one",
+        place: ({ requestId, numPromptTokens }) => {
+          const worker = requestId === "r0" ? "a" : "b";
+          const decision = { prefillWorker: worker, decodeWorker: worker, reason: "aggregated" } as const;
+          return worker === "a"
+            ? decision
+            : { ...decision, fetch: { from: "a", numTokens: numPromptTokens } };
+        },
+      },
+    });
+    const requests = [REQUESTS[0]!, { ...REQUESTS[2]!, id: "r2" }];
+    expect(runTwin(spec, new ListSource(requests), observer).end).toBe("finished");
+    expect(observer.transfers).toMatchObject([{ from: "a", to: "b", bytes: 784_000 }]);
+    // 784 tokens of 1000 bytes at 10 MB/s, two messages, and 16 tokens to compute.
+    expect(observer.outcomes.get("r2")!.ttftMs).toBeGreaterThan(80);
+    expect(observer.outcomes.get("r2")!.ttftMs).toBeLessThan(110);
   });
 });

@@ -2,10 +2,13 @@ import type { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers, type OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
 import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { TwinTier, TwinWorkerSpec } from "../twin-spec.ts";
 
+type CarriedOut = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+
 /** A report that is due at a time. */
-export interface DueReport {
+interface DueReport {
   readonly atMs: number;
   readonly report: TierReport;
 }
@@ -19,7 +22,7 @@ interface Lane {
 export class TwinTiers {
   readonly tiers: KvTiers;
   readonly #spec: ReadonlyMap<LowerTier, TwinTier>;
-  readonly #bytesPerToken: number;
+  readonly #perf: PerfModel;
   readonly #reads = new Map<LowerTier, Lane>();
   readonly #writes = new Map<LowerTier, Lane>();
 
@@ -28,7 +31,7 @@ export class TwinTiers {
     options: NonNullable<TwinWorkerSpec["tiers"]>,
     kvEvents: KvEventLog | undefined,
   ) {
-    this.#bytesPerToken = spec.perf.kvBytesPerToken;
+    this.#perf = spec.perf;
     this.#spec = new Map(options.tiers.map((tier) => [tier.tier, tier]));
     for (const { tier } of options.tiers) {
       this.#reads.set(tier, { freeAtMs: 0 });
@@ -38,7 +41,7 @@ export class TwinTiers {
       tiers: options.tiers.map(({ tier, maxBytes }) => ({ tier, maxBytes })),
       eviction: options.eviction,
       blockSizeTokens: spec.blockTokens,
-      bytesPerToken: this.#bytesPerToken,
+      bytesPerToken: spec.perf.kvBytesPerToken,
       // Accelerators have links and memory of another size than the machines that the server's bound is made for.
       maxPendingBytes: Number.POSITIVE_INFINITY,
       kvEvents,
@@ -50,19 +53,24 @@ export class TwinTiers {
     return spec.tiers === undefined ? null : new TwinTiers(spec, spec.tiers, kvEvents);
   }
 
-  /** When each tier has what was exported by `exportedMs`. */
-  offload({ segment, range, tiers }: OffloadOp, exportedMs: number): DueReport[] {
-    const bytes = (range.end - range.start) * this.#bytesPerToken;
+  /** Reports that will be due. `hold` takes the engine for so many milliseconds, and says when that is over. */
+  carryOut(effect: CarriedOut, nowMs: number, hold: (ms: number) => number): DueReport[] {
+    // Bytes are not kept, so there are none to delete.
+    if (effect.kind === "delete-tier") return [];
+    const numTokens = effect.range.end - effect.range.start;
+    const bytes = numTokens * this.#perf.kvBytesPerToken;
+    if (effect.kind === "read-tier") {
+      const { read, piece } = effect;
+      const atMs = this.#move(this.#reads.get(piece.tier)!, piece.tier, bytes, nowMs);
+      return [{ atMs, report: { kind: "read", read, payload: bytes, ms: this.#ms(piece.tier, bytes) } }];
+    }
+    const { segment, tiers } = effect;
+    const exportMs = this.#perf.handoff?.exportMs(numTokens);
+    const exportedMs = exportMs === undefined ? nowMs : hold(exportMs);
     return tiers.map((tier) => ({
       atMs: this.#move(this.#writes.get(tier)!, tier, bytes, exportedMs),
       report: { kind: "written", tier, segment, bytes },
     }));
-  }
-
-  read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>, nowMs: number): DueReport {
-    const bytes = (range.end - range.start) * this.#bytesPerToken;
-    const atMs = this.#move(this.#reads.get(piece.tier)!, piece.tier, bytes, nowMs);
-    return { atMs, report: { kind: "read", read, payload: bytes, ms: this.#ms(piece.tier, bytes) } };
   }
 
   #move(lane: Lane, tier: LowerTier, bytes: number, nowMs: number): number {

@@ -64,8 +64,6 @@ export class TwinWorker {
     const numBlocks = spec.numBlocks ?? Math.floor(spec.perf.kvCapacityTokens / spec.blockTokens);
     const kvEvents = options.reportsKv ? new KvEventLog() : undefined;
     this.tiers = TwinTiers.of(spec, kvEvents);
-    const onboarding =
-      this.tiers === null ? {} : { onboarder: new Onboarder(this.tiers.tiers, spec.blockTokens) };
     this.blocks = new BlockManager({
       numBlocks,
       blockSizeTokens: spec.blockTokens,
@@ -76,6 +74,7 @@ export class TwinWorker {
       kvEvents,
       ...(this.tiers === null ? {} : { tiers: this.tiers.tiers }),
     });
+    const onboarding = this.tiers === null ? {} : { onboarder: new Onboarder(this.tiers.tiers, this.blocks) };
     this.scheduler = new Scheduler(
       {
         policy,

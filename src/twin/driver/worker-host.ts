@@ -1,5 +1,6 @@
 import type { Dispatcher } from "../../core/dispatch/dispatcher.ts";
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
+import type { KvRange } from "../../core/kv/kv-ops.ts";
 import { handoffBytes } from "../../core/perf/handoff-bytes.ts";
 import type { Request, RequestId, WorkerId } from "../../core/request.ts";
 import { assertNever } from "../../core/util/assert.ts";
@@ -8,11 +9,10 @@ import type { TwinObserver } from "../observer.ts";
 import type { TwinSpec } from "../twin-spec.ts";
 import type { EventHeap } from "./event-heap.ts";
 import { Faults } from "./faults.ts";
-import { KvTransfers } from "./kv-transfers.ts";
+import { KvTransfers, type Transfer } from "./kv-transfers.ts";
 import type { RequestTracks } from "./request-tracks.ts";
 import type { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
-import type { DueReport } from "./twin-tiers.ts";
 import { TwinWorker } from "./twin-worker.ts";
 import type { WorkerReports } from "./worker-reports.ts";
 
@@ -95,29 +95,20 @@ export class WorkerHost {
         if (event.worker.rowVersion === event.version) this.#stepEnded(event.worker);
         return;
       case "message":
-        if (!event.worker.isAlive) return;
-        this.#before(event.worker);
-        event.worker.loop.receive(event.from, event.message, this.#nowMs);
-        this.#pump(event.worker);
+        this.#put(event.worker, ({ loop }) => loop.receive(event.from, event.message, this.#nowMs));
         return;
       case "peer-lost":
-        if (!event.worker.isAlive) return;
-        this.#before(event.worker);
-        event.worker.loop.peerLost(event.peer, this.#nowMs);
-        this.#pump(event.worker);
+        this.#put(event.worker, ({ loop }) => loop.peerLost(event.peer, this.#nowMs));
         return;
       case "exported":
         if (event.transfer.from.isAlive && event.transfer.to.isAlive)
           this.#transfers.push(event.transfer, this.#nowMs);
         return;
       case "installed":
-        this.#installed(event.worker, event.id, event.end);
+        this.#put(event.worker, ({ loop }) => loop.kvInstalled(event.id, event.end, true, this.#nowMs));
         return;
       case "tier":
-        if (!event.worker.isAlive) return;
-        this.#before(event.worker);
-        event.worker.loop.tierReport(event.report, this.#nowMs);
-        this.#pump(event.worker);
+        this.#put(event.worker, ({ loop }) => loop.tierReport(event.report, this.#nowMs));
         return;
       case "wake":
         if (event.worker.wakeAtMs === event.atMs) this.#wake(event.worker);
@@ -131,6 +122,14 @@ export class WorkerHost {
       default:
         assertNever(event);
     }
+  }
+
+  /** Puts something into the loop of a worker that still lives. */
+  #put(worker: TwinWorker, input: (worker: TwinWorker) => void): void {
+    if (!worker.isAlive) return;
+    this.#before(worker);
+    input(worker);
+    this.#pump(worker);
   }
 
   submit(id: WorkerId, request: Request, task: WorkerTask): void {
@@ -266,26 +265,20 @@ export class WorkerHost {
         this.#dispatcher.workerEvents(worker.id, effect.events, this.#nowMs);
         this.#context.pumpDispatcher();
         return;
-      case "offload": {
-        const { start, end } = effect.range;
-        const exportMs = worker.spec.perf.handoff?.exportMs(end - start);
-        const exportedMs = exportMs === undefined ? this.#nowMs : this.#hold(worker, exportMs);
-        for (const due of worker.tiers!.offload(effect, exportedMs)) this.#expectTier(worker, due);
-        return;
-      }
+      case "offload":
       case "read-tier":
-        this.#expectTier(worker, worker.tiers!.read(effect, this.#nowMs));
-        return;
       case "delete-tier":
-        // Bookkeeping of the tier's store; the modelled one has none.
+        for (const { atMs, report } of worker.tiers!.carryOut(effect, this.#nowMs, (ms) =>
+          this.#hold(worker, ms),
+        ))
+          this.#heap.push({ kind: "tier", atMs, rank: RANK.flowEnd, worker, report });
+        return;
+      case "serve-kv":
+        this.#serve(worker, effect.peer, effect.id, effect.ranges);
         return;
       default:
         assertNever(effect);
     }
-  }
-
-  #expectTier(worker: TwinWorker, { atMs, report }: DueReport): void {
-    this.#heap.push({ kind: "tier", atMs, rank: RANK.flowEnd, worker, report });
   }
 
   #abortStep(worker: TwinWorker): void {
@@ -304,13 +297,31 @@ export class WorkerHost {
     }
     const promptTokens = this.#tracks.inputTokensOf(id.requestId) ?? end;
     const bytes = handoffBytes(worker.spec.perf, start, end, promptTokens);
-    const transfer = { from: worker, to, id, start, end, bytes, pushedMs: 0, startMs: 0 };
-    const { handoff } = worker.spec.perf;
+    this.#launch(worker, { to, id, start, end, bytes, isFetched: false });
+  }
+
+  /** Sends a worker what it asked for, in one piece. */
+  #serve(worker: TwinWorker, peer: WorkerId, id: HandoffId, ranges: readonly KvRange[]): void {
+    const to = this.#byId.get(peer);
+    const [first] = ranges;
+    if (to === undefined || first === undefined) {
+      this.#send(worker, peer, { kind: "fetch-end", ...id });
+      return;
+    }
+    const { start } = first;
+    const { end } = ranges.at(-1)!;
+    const bytes = (end - start) * worker.spec.perf.kvBytesPerToken;
+    this.#launch(worker, { to, id, start, end, bytes, isFetched: true });
+  }
+
+  #launch(from: TwinWorker, what: Omit<Transfer, "from" | "pushedMs" | "startMs">): void {
+    const transfer = { from, ...what, pushedMs: 0, startMs: 0 };
+    const { handoff } = from.spec.perf;
     if (handoff === undefined) {
       this.#transfers.push(transfer, this.#nowMs);
       return;
     }
-    const atMs = this.#hold(worker, handoff.exportMs(end - start));
+    const atMs = this.#hold(from, handoff.exportMs(what.end - what.start));
     this.#heap.push({ kind: "exported", atMs, rank: RANK.flowEnd, transfer });
   }
 
@@ -322,13 +333,6 @@ export class WorkerHost {
     }
     const atMs = this.#hold(worker, handoff.importMs(end - start));
     this.#heap.push({ kind: "installed", atMs, rank: RANK.flowEnd, worker, id, end });
-  }
-
-  #installed(worker: TwinWorker, id: HandoffId, end: number): void {
-    if (!worker.isAlive) return;
-    this.#before(worker);
-    worker.loop.kvInstalled(id, end, true, this.#nowMs);
-    this.#pump(worker);
   }
 
   /** Takes the engine once the step in flight is over, which ends the row that it belongs to. */
@@ -344,12 +348,14 @@ export class WorkerHost {
     const { from, to, id, start, end, bytes } = transfer;
     this.#observer.transferDone(from.id, to.id, bytes, transfer.startMs, this.#nowMs);
     this.#reports?.transferDone(transfer);
-    this.#before(to);
-    to.loop.receive(from.id, { kind: "kv", ...id, start, end, payload: bytes }, this.#nowMs);
-    this.#pump(to);
-    this.#before(from);
-    from.loop.kvPushed(id, true, this.#nowMs);
-    this.#pump(from);
+    const message = { ...id, start, end, payload: bytes };
+    if (transfer.isFetched) {
+      this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetched", ...message }, this.#nowMs));
+      this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetch-end", ...id }, this.#nowMs));
+      return;
+    }
+    this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "kv", ...message }, this.#nowMs));
+    this.#put(from, ({ loop }) => loop.kvPushed(id, true, this.#nowMs));
   }
 
   #send(worker: TwinWorker, peer: WorkerId, message: HandoffMessage): void {
@@ -364,10 +370,7 @@ export class WorkerHost {
 
   #wake(worker: TwinWorker): void {
     worker.wakeAtMs = Number.POSITIVE_INFINITY;
-    if (!worker.isAlive) return;
-    this.#before(worker);
-    worker.loop.tick(this.#nowMs);
-    this.#pump(worker);
+    this.#put(worker, ({ loop }) => loop.tick(this.#nowMs));
   }
 
   #ready(index: number): void {

@@ -11,7 +11,7 @@ export const MAX_PENDING_TIER_BYTES = 64 * 1024 * 1024;
 const MAX_SEGMENT_BLOCKS = 16;
 const MAX_SEGMENT_BYTES = 8 * 1024 * 1024;
 /** Fewer blocks than this are computed rather than brought up. */
-const MIN_ONBOARD_BLOCKS = 2;
+export const MIN_ONBOARD_BLOCKS = 2;
 
 export interface KvTiersOptions {
   /** Nearest first. */

@@ -1,10 +1,12 @@
-import type { HandoffId } from "../../handoff/messages.ts";
+import type { FetchMessage, HandoffId } from "../../handoff/messages.ts";
+import type { WorkerId } from "../../request.ts";
 import type { StepPlan } from "../../scheduler/step-plan.ts";
 import type { Sequence } from "../../sequence.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
+import type { BlockManager } from "../block-manager.ts";
 import type { KvOp, KvRange } from "../kv-ops.ts";
-import type { KvTiers } from "./kv-tiers.ts";
+import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
 import type { LowerTier, Segment, TierPiece } from "./segment.ts";
 
 /** Pieces of one sequence that are being read, or have been and wait for those before them. */
@@ -21,6 +23,14 @@ export type TierEffect =
       readonly id: HandoffId;
       readonly range: KvRange;
       readonly payload: unknown;
+    }
+  | { readonly kind: "send"; readonly peer: WorkerId; readonly message: FetchMessage }
+  /** Export the ranges, in order, and send them to `peer` as `fetched`, then `fetch-end`. Nobody waits for a report. */
+  | {
+      readonly kind: "serve-kv";
+      readonly peer: WorkerId;
+      readonly id: HandoffId;
+      readonly ranges: readonly KvRange[];
     }
   | { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] }
   /** Nobody will read this from the tier any more. */
@@ -40,9 +50,24 @@ export type TierReport =
   /** The store of a tier has failed for good. */
   | { readonly kind: "off"; readonly tier: LowerTier };
 
+/** Blocks that are asked of another worker at most. */
+const MAX_FETCH_BLOCKS = 256;
+
+/** What another worker is asked for, behind what there is here. */
+interface Remote {
+  readonly peer: WorkerId;
+  readonly fromBlock: number;
+  readonly toBlock: number;
+  isAsked: boolean;
+  /** Nothing more will come. */
+  isOver: boolean;
+  arrivedEnd: number;
+}
+
 interface Read {
   readonly number: number;
-  readonly piece: TierPiece;
+  /** Null: it came from another worker. */
+  readonly piece: TierPiece | null;
   readonly range: KvRange;
   readonly onboarding: Onboarding;
   payload: unknown;
@@ -54,6 +79,7 @@ interface Read {
 interface Onboarding {
   readonly sequence: Sequence;
   readonly pieces: readonly TierPiece[];
+  readonly remote: Remote | null;
   readonly deadlineMs: number;
   numStarted: number;
   /** In order of position: under way, or done and waiting for those before. */
@@ -69,17 +95,19 @@ interface Onboarding {
  */
 export class Onboarder {
   readonly #tiers: KvTiers;
+  readonly #blocks: BlockManager;
   readonly #blockSizeTokens: number;
   readonly #byRequest = new Map<string, Onboarding>();
   readonly #reads = new Map<number, Read>();
-  #admitted: Array<{ sequence: Sequence; pieces: readonly TierPiece[] }> = [];
+  #admitted: Array<Pick<Onboarding, "sequence" | "pieces" | "remote">> = [];
   #finished: Sequence[] = [];
   #effects: TierEffect[] = [];
   #numReads = 0;
 
-  constructor(tiers: KvTiers, blockSizeTokens: number) {
+  constructor(tiers: KvTiers, blocks: BlockManager) {
     this.#tiers = tiers;
-    this.#blockSizeTokens = blockSizeTokens;
+    this.#blocks = blocks;
+    this.#blockSizeTokens = blocks.blockSizeTokens;
   }
 
   get nextDeadlineMs(): number {
@@ -101,9 +129,63 @@ export class Onboarder {
     );
     if (from >= to) return false;
     const pieces = this.#tiers.plan(sequence.blockHashes!, from, to);
-    if (pieces.length === 0) return false;
-    this.#admitted.push({ sequence, pieces });
+    const end = pieces.reduce((sum, { numBlocks }) => sum + numBlocks, from);
+    const remote = this.#remoteOf(sequence, end, to);
+    if (pieces.length === 0 && remote === null) return false;
+    this.#admitted.push({ sequence, pieces, remote });
     return true;
+  }
+
+  /** What to ask another worker for, from block `fromBlock` on. */
+  #remoteOf({ fetch }: Sequence, fromBlock: number, to: number): Remote | null {
+    if (fetch === null) return null;
+    const offered = Math.floor(fetch.numTokens / this.#blockSizeTokens);
+    const toBlock = Math.min(to, offered, fromBlock + MAX_FETCH_BLOCKS);
+    if (toBlock - fromBlock < MIN_ONBOARD_BLOCKS) return null;
+    const arrivedEnd = fromBlock * this.#blockSizeTokens;
+    return { peer: fetch.from, fromBlock, toBlock, isAsked: false, isOver: false, arrivedEnd };
+  }
+
+  /** A question of another worker, or an answer to one of ours; what comes too late is dropped. */
+  receive(peer: WorkerId, message: FetchMessage): void {
+    if (message.kind === "fetch") {
+      const { requestId, epoch, firstBlock, hashes } = message;
+      const ranges = this.#blocks.locate(firstBlock, hashes);
+      this.#effects.push({ kind: "serve-kv", peer, id: { requestId, epoch }, ranges });
+      return;
+    }
+    const onboarding = this.#byRequest.get(message.requestId);
+    const remote = onboarding?.remote;
+    if (onboarding === undefined || remote?.peer !== peer || remote.isOver || !remote.isAsked) return;
+    if (onboarding.sequence.request.epoch !== message.epoch) return;
+    if (message.kind === "fetched") this.#arrived(onboarding, remote, message);
+    else remote.isOver = true;
+    this.#advance(onboarding);
+  }
+
+  #arrived(
+    onboarding: Onboarding,
+    remote: Remote,
+    message: Extract<FetchMessage, { kind: "fetched" }>,
+  ): void {
+    const { start, end, payload } = message;
+    const last = remote.toBlock * this.#blockSizeTokens;
+    const fits =
+      start === remote.arrivedEnd && end > start && end <= last && end % this.#blockSizeTokens === 0;
+    remote.isOver = !fits || end === last;
+    if (!fits) return;
+    remote.arrivedEnd = end;
+    const range = { slot: onboarding.sequence.slot, start, end };
+    onboarding.reads.push({ number: 0, piece: null, range, onboarding, payload, isDone: true, readMs: 0 });
+  }
+
+  /** A worker is gone: what it has not sent is computed. */
+  peerLost(peer: WorkerId): void {
+    for (const onboarding of [...this.#byRequest.values()]) {
+      if (onboarding.remote?.peer !== peer) continue;
+      onboarding.remote.isOver = true;
+      this.#advance(onboarding);
+    }
   }
 
   /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
@@ -122,10 +204,11 @@ export class Onboarder {
     const admitted = this.#admitted;
     if (admitted.length === 0) return;
     this.#admitted = [];
-    for (const { sequence, pieces } of admitted) {
+    for (const { sequence, pieces, remote } of admitted) {
       const onboarding: Onboarding = {
         sequence,
         pieces,
+        remote,
         deadlineMs: nowMs + ONBOARD_TIMEOUT_MS,
         numStarted: 0,
         reads: [],
@@ -158,9 +241,10 @@ export class Onboarder {
   #readDone(number: number, payload: unknown, ms: number): void {
     const read = this.#reads.get(number);
     assert(read !== undefined, "a read ended twice");
+    const piece = read.piece!;
     this.#reads.delete(number);
-    this.#tiers.unpin(read.piece);
-    if (payload === null) this.#tiers.discard(read.piece);
+    this.#tiers.unpin(piece);
+    if (payload === null) this.#tiers.discard(piece);
     read.isDone = true;
     read.payload = payload;
     read.readMs = ms;
@@ -177,11 +261,11 @@ export class Onboarder {
     const { piece, range } = read;
     if (!ok) {
       // The engine knows better than any checksum what fits it.
-      this.#tiers.discard(piece);
+      if (piece !== null) this.#tiers.discard(piece);
       onboarding.hasFailed = true;
     } else if (range.start === onboarding.sequence.numComputedTokens) {
       onboarding.sequence.numComputedTokens = end;
-      this.#tiers.rule.learn(piece.tier, range.end - range.start, read.readMs + ms);
+      if (piece !== null) this.#tiers.rule.learn(piece.tier, range.end - range.start, read.readMs + ms);
     }
     this.#advance(onboarding);
     return true;
@@ -220,8 +304,21 @@ export class Onboarder {
       reads.length + installs.length < MAX_READS_AHEAD
     )
       this.#read(onboarding, pieces[onboarding.numStarted++]!);
-    const isThrough = onboarding.hasFailed || (onboarding.numStarted === pieces.length && reads.length === 0);
+    const isStarted = onboarding.numStarted === pieces.length;
+    if (isStarted && !onboarding.hasFailed) this.#ask(onboarding);
+    const isOver = onboarding.remote?.isOver ?? true;
+    const isThrough = onboarding.hasFailed || (isStarted && reads.length === 0 && isOver);
     if (isThrough && installs.length === 0) this.#finish(onboarding);
+  }
+
+  /** Asks another worker for the rest, once. */
+  #ask({ sequence, remote }: Onboarding): void {
+    if (remote === null || remote.isAsked || remote.isOver) return;
+    remote.isAsked = true;
+    const { id: requestId, epoch } = sequence.request;
+    const hashes = sequence.blockHashes!.slice(remote.fromBlock * HASH_WORDS, remote.toBlock * HASH_WORDS);
+    const message = { kind: "fetch", requestId, epoch, firstBlock: remote.fromBlock, hashes } as const;
+    this.#effects.push({ kind: "send", peer: remote.peer, message });
   }
 
   #read(onboarding: Onboarding, piece: TierPiece): void {
@@ -251,13 +348,14 @@ export class Onboarder {
     this.#effects.push({ kind: "install-kv", id: { requestId, epoch }, range, payload });
   }
 
-  #finish({ sequence, pieces, hasFailed }: Onboarding): void {
+  #finish({ sequence, pieces, remote, hasFailed }: Onboarding): void {
     this.#byRequest.delete(sequence.request.id);
     this.#finished.push(sequence);
     if (!hasFailed) return;
     // Pieces after one that failed may have been written.
-    const last = pieces.at(-1)!;
-    const end = (last.segment.firstBlock + last.skipBlocks + last.numBlocks) * this.#blockSizeTokens;
+    const last = pieces.at(-1);
+    const endBlock = remote?.toBlock ?? last!.segment.firstBlock + last!.skipBlocks + last!.numBlocks;
+    const end = endBlock * this.#blockSizeTokens;
     const range = { slot: sequence.slot, start: sequence.numComputedTokens, end };
     if (range.start < end) this.#effects.push({ kind: "kv-ops", ops: [{ kind: "drop", ...range }] });
   }
@@ -267,10 +365,11 @@ export class Onboarder {
     for (const [requestId, { sequence, reads, installs, numStarted, pieces }] of this.#byRequest) {
       assert(sequence.request.id === requestId, "an onboarding is filed under another request");
       assert(sequence.status === "onboarding", `a ${sequence.status} sequence is onboarding`);
-      assert(reads.length + installs.length <= MAX_READS_AHEAD, "too much is read ahead");
+      const numLocal = [...reads, ...installs].filter(({ piece }) => piece !== null).length;
+      assert(numLocal <= MAX_READS_AHEAD, "too much is read ahead");
       assert(numStarted <= pieces.length, "more is read than was planned");
       assert(sequence.numBlockHashes * HASH_WORDS <= sequence.blockHashes!.length, "hashes are missing");
     }
-    for (const { piece } of this.#reads.values()) assert(piece.numBlocks > 0, "an empty piece is read");
+    for (const { piece } of this.#reads.values()) assert(piece!.numBlocks > 0, "an empty piece is read");
   }
 }
