@@ -15,7 +15,9 @@ const MODEL = "lexicon-3m";
 /** `--conversations N` measures fewer. */
 const CONVERSATIONS = Number(process.argv[process.argv.indexOf("--conversations") + 1]) || 20;
 const TURNS = 10;
-const USER_TOKENS = 100;
+/** A first message with something to talk about, and what follows it. */
+const FIRST_TOKENS = 400;
+const USER_TOKENS = 60;
 const OUTPUT_TOKENS = 8;
 const SEED = 1;
 
@@ -99,7 +101,8 @@ const turns: Turn[] = [];
 /** One more turn of every conversation, on both fleets. */
 async function runTurn(turn: number): Promise<void> {
   for (const history of histories) {
-    for (let i = 0; i < USER_TOKENS; i++) history.push(300 + stream.nextBelow(3700));
+    for (let i = 0; i < (turn === 1 ? FIRST_TOKENS : USER_TOKENS); i++)
+      history.push(300 + stream.nextBelow(3700));
     const first = turn % 2 === 0 ? cached : uncached;
     const a = await ask(first, history);
     const b = await ask(first === cached ? uncached : cached, history);
