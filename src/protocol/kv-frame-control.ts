@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { HandoffId, HandoffMessage } from "../core/handoff/messages.ts";
+import { MAX_FETCH_BLOCKS } from "../core/kv/tiers/onboarder.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
 import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import { decodeLogprobs, encodeLogprobs, MAX_TOP_LOGPROBS } from "./event-codec.ts";
@@ -79,8 +80,6 @@ const commitSchema = z.strictObject({
 });
 
 const HASH_BYTES = 4 * HASH_WORDS;
-/** Blocks that one frame asks for; as many fit {@link MAX_CONTROL_PAYLOAD_BYTES}. */
-const MAX_FETCH_BLOCKS = 256;
 
 const fetchSchema = z.strictObject({
   firstBlock: positionsSchema,

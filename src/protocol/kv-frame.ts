@@ -43,7 +43,7 @@ export const FRAME_MAC_BYTES = 16;
 export const MAX_FRAME_PAYLOAD_BYTES = 64 * 1024 * 1024;
 
 /** Most payload bytes of any other frame. A first token with 20 alternatives needs about 1 kB. */
-export const MAX_CONTROL_PAYLOAD_BYTES = 8 * 1024;
+export const MAX_CONTROL_PAYLOAD_BYTES = 128 * 1024;
 
 export const FRAME_KINDS = {
   reserve: 1,

@@ -135,6 +135,8 @@ export interface FleetExtremes {
 /** Chooses workers for requests. Sees only ready workers; returns null when no pair of them can serve. */
 export interface PlacementPolicy {
   readonly name: string;
+  /** Whether decisions may name a prefix to fetch. Default false. */
+  readonly fetches?: boolean;
   place(
     query: PlacementQuery,
     workers: readonly WorkerView[],

@@ -5,6 +5,8 @@ import type { LowerTier } from "../../core/kv/tiers/segment.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { TwinTier, TwinWorkerSpec } from "../twin-spec.ts";
 
+const NO_TIERS: NonNullable<TwinWorkerSpec["tiers"]> = { tiers: [], eviction: "lru" };
+
 type CarriedOut = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
 
 /** A report that is due at a time. */
@@ -48,9 +50,10 @@ export class TwinTiers {
     });
   }
 
-  /** Null when the worker has none. */
-  static of(spec: TwinWorkerSpec, kvEvents: KvEventLog | undefined): TwinTiers | null {
-    return spec.tiers === undefined ? null : new TwinTiers(spec, spec.tiers, kvEvents);
+  /** Null when the worker has none and takes no KV from others either, which is done by the same bookkeeping. */
+  static of(spec: TwinWorkerSpec, kvEvents: KvEventLog | undefined, fetches: boolean): TwinTiers | null {
+    if (spec.tiers === undefined && !fetches) return null;
+    return new TwinTiers(spec, spec.tiers ?? NO_TIERS, kvEvents);
   }
 
   /** Reports that will be due. `hold` takes the engine for so many milliseconds, and says when that is over. */

@@ -51,6 +51,8 @@ export class TwinWorker {
       run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs">;
       /** Whether the worker tells what its caches hold. */
       reportsKv: boolean;
+      /** Whether it may be told to fetch prefixes from others. */
+      fetches: boolean;
     },
   ) {
     const { maxStepsPerPlan = MAX_STEPS_PER_PLAN, handoffOrder = "reserve-first" } = options.run;
@@ -63,7 +65,7 @@ export class TwinWorker {
     assert(policy !== null, `no scheduling policy ${spec.policy}`);
     const numBlocks = spec.numBlocks ?? Math.floor(spec.perf.kvCapacityTokens / spec.blockTokens);
     const kvEvents = options.reportsKv ? new KvEventLog() : undefined;
-    this.tiers = TwinTiers.of(spec, kvEvents);
+    this.tiers = TwinTiers.of(spec, kvEvents, options.fetches);
     this.blocks = new BlockManager({
       numBlocks,
       blockSizeTokens: spec.blockTokens,

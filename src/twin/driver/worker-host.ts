@@ -77,7 +77,8 @@ export class WorkerHost {
 
   #makeWorker(index: number, id: WorkerId): TwinWorker {
     const reportsKv = this.#reports !== null;
-    return new TwinWorker(this.#spec.workers[index]!, { id, index, run: this.#spec, reportsKv });
+    const fetches = this.#spec.placement.fetches === true;
+    return new TwinWorker(this.#spec.workers[index]!, { id, index, run: this.#spec, reportsKv, fetches });
   }
 
   get #nowMs(): number {

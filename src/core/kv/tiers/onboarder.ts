@@ -51,7 +51,7 @@ export type TierReport =
   | { readonly kind: "off"; readonly tier: LowerTier };
 
 /** Blocks that are asked of another worker at most. */
-const MAX_FETCH_BLOCKS = 256;
+export const MAX_FETCH_BLOCKS = 4096;
 
 /** What another worker is asked for, behind what there is here. */
 interface Remote {

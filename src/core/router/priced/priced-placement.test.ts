@@ -67,7 +67,7 @@ describe("priced placement", () => {
       [1, "b1"],
       [6, "b0"],
     ] as const) {
-      const fleet = fleetOf(["b0", "b1"]);
+      const fleet = fleetOf(["b0", "b1"], { canFetch: false });
       holds(fleet, "b0", 0, 0);
       holds(fleet, "b1", 0, 500);
       // Others take 330 ms each.

@@ -32,7 +32,7 @@ export interface PricedOptions {
 
 export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
   weights: { decode: 0.3, disturbance: 0.3, later: 1, impatience: 1, late: 10 },
-  canFetch: false,
+  canFetch: true,
   localPrefillBelowTokens: 0,
   indexBytes: 256 * 1024 * 1024,
 };
@@ -47,7 +47,7 @@ export const DEFAULT_PRICED_OPTIONS: PricedOptions = {
  */
 export class PricedPlacement implements PlacementPolicy {
   readonly name = "priced";
-  readonly #canFetch: boolean;
+  readonly fetches: boolean;
   readonly #localPrefillBelowTokens: number;
   readonly #books = new FleetBooks();
   readonly #links = new LinkPrices();
@@ -58,7 +58,7 @@ export class PricedPlacement implements PlacementPolicy {
   constructor(options: Partial<PricedOptions> = {}) {
     const all = { ...DEFAULT_PRICED_OPTIONS, ...options };
     const { weights, indexBytes } = all;
-    this.#canFetch = all.canFetch;
+    this.fetches = all.canFetch;
     this.#localPrefillBelowTokens = all.localPrefillBelowTokens;
     this.#caches = new FleetCaches({ maxBytes: indexBytes });
     const parts = { books: this.#books, caches: this.#caches, links: this.#links, traffic: this.#traffic };
@@ -98,7 +98,7 @@ export class PricedPlacement implements PlacementPolicy {
 
   #prefills(query: PlacementQuery, book: WorkerBook, warm: readonly WorkerBook[]) {
     const options = [this.#pricer.prefill(query, book, null)];
-    if (!this.#canFetch) return options;
+    if (!this.fetches) return options;
     const own = this.#caches.cachedTokens(book.cacheNumber);
     for (const holder of warm) {
       if (holder === book || this.#caches.confirmedTokens(holder.cacheNumber) <= own) continue;

@@ -1,3 +1,4 @@
+import { MAX_FETCH_BLOCKS } from "../../kv/tiers/onboarder.ts";
 import { handoffBytes } from "../../perf/handoff-bytes.ts";
 import type { PlacementQuery, PrefixFetch, WorkerView } from "../placement.ts";
 import type { FleetBooks } from "./fleet-books.ts";
@@ -107,7 +108,11 @@ export class Pricer {
     let fetch: PrefixFetch | null = null;
     let moveMs = this.#onboardMs(book);
     if (holder !== null) {
-      fetch = { from: holder.id, numTokens: caches.confirmedTokens(holder.cacheNumber) };
+      const mostTokens = ownTokens + MAX_FETCH_BLOCKS * caches.blockTokens;
+      fetch = {
+        from: holder.id,
+        numTokens: Math.min(caches.confirmedTokens(holder.cacheNumber), mostTokens),
+      };
       moveMs += links.ms(holder.id, book.id, (fetch.numTokens - ownTokens) * facts.kvBytesPerToken, nowMs);
     }
     // The last token is always computed: it draws the first of the output.
