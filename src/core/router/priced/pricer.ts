@@ -21,6 +21,9 @@ export interface PriceWeights {
   readonly late: number;
 }
 
+/** Decodes that a long prompt is taken to hold up on an idle decode worker: those of requests that have not come yet. */
+const EXPECTED_DECODES = 0.1;
+
 /** From memory of the machine, and from its disk, into the accelerator: half of PCIe 5.0 x16, and a fast NVMe drive. */
 const HOST_BYTES_PER_MS = 32e6;
 const DISK_BYTES_PER_MS = 5e6;
@@ -194,7 +197,7 @@ export class Pricer {
     const waitMs = Math.max(queueMs, decode.roomMs);
     const moveMs = Math.max(0, prefill.moveMs - waitMs);
     // Decodes wait for steps with a prompt in them, less what these steps would have taken without it.
-    const stallMs = isLocal ? decode.numRunning * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
+    const stallMs = isLocal ? stalled(decode) * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
     const firstTokenMs = waitMs + moveMs + prefillMs;
     const lateMs =
       firstTokenDeadlineMs === null ? 0 : Math.max(0, nowMs + firstTokenMs - firstTokenDeadlineMs);
@@ -237,6 +240,14 @@ export class Pricer {
 /** KV tokens of the requests placed on a worker for decoding. */
 export function placedTokens(view: WorkerView): number {
   return Math.max(0, view.kvTokensTotal - view.freeKvTokens);
+}
+
+/**
+ * How many decodes a prompt holds up on the worker that decodes it. Not none where workers that only prefill are there to keep prompts
+ * away: somebody may come while it is computed, and a fleet that stands idle should not begin by giving up what it is split for.
+ */
+function stalled({ book, numRunning }: DecodeOption): number {
+  return book.view!.role === "decode" ? Math.max(EXPECTED_DECODES, numRunning) : numRunning;
 }
 
 /** What decodes beside a prompt on a worker. */
