@@ -113,7 +113,9 @@ describe("a server that gets bad requests", () => {
   let runDirectory: string;
   beforeAll(async () => {
     runDirectory = mkdtempSync(join(tmpdir(), "bad-input-"));
-    server = await startServer(["--prefill", "1", "--decode", "1"], { TWOFOLD_RUN_DIR: runDirectory });
+    server = await startServer(["--prefill", "1", "--decode", "1", "--placement", "load"], {
+      TWOFOLD_RUN_DIR: runDirectory,
+    });
   });
   afterAll(async () => {
     await server.stop();
