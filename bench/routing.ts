@@ -83,22 +83,25 @@ report({
 /** Runs what is not kept yet. */
 async function runAll(cell: Cell, name: string): Promise<void> {
   const keyOf = (fleet: string, seed: number): string => `${name}, ${fleet}, ${seed}`;
-  const tasks = policies
-    .flatMap((fleet) => seeds.map((seed) => ({ fleet, seed, wantsDetail: false })))
-    .filter(({ fleet, seed }) => !kept.has(keyOf(fleet, seed)));
-  const text = scenarioOf(cell, policies);
-  const outcomes = await runTasks({
-    scenario: { text, fileName: `${name}.yaml`, overrides: [], folder: process.cwd(), tables: null },
-    tasks,
-    jobs: JOBS,
-    signal: new AbortController().signal,
-    entry: ENTRY,
-  });
-  for (const [i, { fleet, seed }] of tasks.entries()) {
-    const key = keyOf(fleet, seed);
-    const figures = figuresOf(outcomes[i]!.result);
-    kept.set(key, figures);
-    if (keepFile !== undefined) appendFileSync(keepFile, `${JSON.stringify({ key, figures })}\n`);
+  for (const seed of seeds) {
+    const tasks = policies
+      .filter((fleet) => !kept.has(keyOf(fleet, seed)))
+      .map((fleet) => ({ fleet, seed, wantsDetail: false }));
+    if (tasks.length === 0) continue;
+    const text = scenarioOf(cell, policies, seed);
+    const outcomes = await runTasks({
+      scenario: { text, fileName: `${name}.yaml`, overrides: [], folder: process.cwd(), tables: null },
+      tasks,
+      jobs: JOBS,
+      signal: new AbortController().signal,
+      entry: ENTRY,
+    });
+    for (const [i, { fleet }] of tasks.entries()) {
+      const figures = figuresOf(outcomes[i]!.result);
+      const key = keyOf(fleet, seed);
+      kept.set(key, figures);
+      if (keepFile !== undefined) appendFileSync(keepFile, `${JSON.stringify({ key, figures })}\n`);
+    }
   }
 }
 

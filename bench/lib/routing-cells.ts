@@ -8,8 +8,8 @@ export interface Cell {
   readonly workload: string;
   readonly load: string;
   readonly shape: Shape;
-  /** The scenario without its fleets' placements: see {@link scenarioOf}. */
-  readonly section: string;
+  /** Section `workload` of a scenario, by seed. */
+  readonly section: (seed: number) => string;
   readonly blockTokens: number;
 }
 
@@ -20,7 +20,7 @@ interface Workload {
   readonly path: string;
   readonly blockTokens: number;
   /** Section of a scenario at a figure of load. */
-  readonly section: (load: number) => string;
+  readonly section: (load: number, seed: number) => string;
   /** Figures of load, lightest first: the factor on the trace's times, or sessions at once. */
   readonly loads: Readonly<Record<Shape, readonly [number, number, number]>>;
 }
@@ -49,8 +49,9 @@ function trace(name: string, loads: Workload["loads"]): Workload {
 
 function agents(loads: Workload["loads"]): Workload {
   const path = join(TRACES, "kv-cache-tester/traces");
-  const section = (lanes: number): string =>
-    `{ kind: sessions, path: ${path}, lanes: ${lanes}, staggerMs: 2000, repeat: 4, requests: ${AGENT_REQUESTS} }`;
+  // Nothing is drawn in a replay of sessions: seeds differ by how far apart they begin.
+  const section = (lanes: number, seed: number): string =>
+    `{ kind: sessions, path: ${path}, lanes: ${lanes}, staggerMs: ${1000 + 400 * seed}, repeat: 4, requests: ${AGENT_REQUESTS} }`;
   return { name: "agents", path, blockTokens: 64, section, loads };
 }
 
@@ -60,7 +61,13 @@ export function cells(): { readonly present: readonly Cell[]; readonly missing: 
     (["aggregated", "split"] as const).flatMap((shape) =>
       LOADS.map((load, i): Cell => {
         const { name, blockTokens, section, loads } = workload;
-        return { workload: name, load, shape, blockTokens, section: section(loads[shape][i]!) };
+        return {
+          workload: name,
+          load,
+          shape,
+          blockTokens,
+          section: (seed) => section(loads[shape][i]!, seed),
+        };
       }),
     ),
   );
@@ -71,7 +78,7 @@ export function cells(): { readonly present: readonly Cell[]; readonly missing: 
  * A scenario with one fleet per policy, all alike: eight workers of four H100s each with a 70 B model in FP8. Split: five
  * read prompts and three generate.
  */
-export function scenarioOf(cell: Cell, policies: readonly string[]): string {
+export function scenarioOf(cell: Cell, policies: readonly string[], seed: number): string {
   const worker = `device: h100-sxm, parallelism: { tp: 4 }, precision: { weights: fp8 }, blockTokens: ${cell.blockTokens}, tokenBudget: 4096`;
   const pools =
     cell.shape === "aggregated"
@@ -82,7 +89,7 @@ name: Routing, ${cell.workload}, ${cell.load}, ${cell.shape}
 model: llama-3.1-70b
 fleets:
 ${policies.map((policy) => `  ${policy}: { workers: [${pools.join(", ")}], placement: { policy: ${policy} } }`).join("\n")}
-workload: ${cell.section}
+workload: ${cell.section(seed)}
 slo:
   good: { kind: requests, ttftMs: ${cell.workload === "agents" ? 10_000 : 4000}, tpotMs: 50 }
 `;
