@@ -18,6 +18,7 @@ import { estimate } from "../src/twin/report/statistics.ts";
 import { runTasks } from "../src/twin/run/run-pool.ts";
 import { report } from "./lib/report.ts";
 import { type Cell, cells, scenarioOf } from "./lib/routing-cells.ts";
+import { unlimitedHitRate } from "./lib/unlimited-cache.ts";
 
 /** The policy that the others are compared with. */
 const OURS = "priced";
@@ -112,6 +113,7 @@ async function compare(cell: Cell, name: string): Promise<unknown> {
   const runsOf = (policy: string): Figures[] => seeds.map((seed) => kept.get(`${name}, ${policy}, ${seed}`)!);
   const ours = policies.includes(OURS) ? runsOf(OURS) : null;
   const byPolicy: Record<string, unknown> = {};
+  const ceiling = unlimitedHitRate(scenarioOf(cell, policies, seeds[0]!), seeds[0]!);
   for (const policy of policies) {
     const runs = runsOf(policy);
     const figures: Record<string, unknown> = {};
@@ -126,9 +128,14 @@ async function compare(cell: Cell, name: string): Promise<unknown> {
     }
     const hitRate = estimate(runs.map((run) => run.hitRate))!.mean;
     const unfinished = runs.filter(({ isFinished }) => !isFinished).length;
-    byPolicy[policy] = { ...figures, hitRate, unfinished };
-    rows.push({ ...row, hitRate, ...(unfinished > 0 ? { unfinished } : {}) });
+    byPolicy[policy] = { ...figures, hitRate, hitsOfCeiling: hitRate / ceiling, unfinished };
+    rows.push({
+      ...row,
+      hitRate,
+      hitsOfCeiling: hitRate / ceiling,
+      ...(unfinished > 0 ? { unfinished } : {}),
+    });
   }
   console.error(`${name}: ${((performance.now() - started) / 1000).toFixed(0)} s`);
-  return byPolicy;
+  return { ceiling, policies: byPolicy };
 }
