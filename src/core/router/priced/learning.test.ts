@@ -74,14 +74,52 @@ describe("LearnedSteps", () => {
     }
   });
 
-  it("never gives a price below nothing, whatever it is shown", () => {
+  it("stays right, fast machine or slow, when traffic that was all alike for long changes", () => {
+    for (const scale of [0.5, 1, 100]) {
+      const learned = new LearnedSteps();
+      const random = randomOf(3);
+      /** Decodes alone, whole chunks of long prompts, both of one size, and everything. */
+      const kinds = [
+        () => ({ numPrefillTokens: 0, prefillAttention: 0, numDecodes: 1, decodeContextTokens: 500 }),
+        () => ({
+          numPrefillTokens: 2048,
+          prefillAttention: 2048e5 * random(),
+          numDecodes: 0,
+          decodeContextTokens: 0,
+        }),
+        () => ({
+          numPrefillTokens: 256,
+          prefillAttention: 32_768,
+          numDecodes: 16,
+          decodeContextTokens: 1600,
+        }),
+        () => step(random),
+      ];
+      let worst = 0;
+      for (let phase = 0; phase < 12; phase++) {
+        for (let i = 0; i < 2000; i++) {
+          const load = kinds[phase % 4]!();
+          const { numPrefillTokens, prefillAttention, numDecodes, decodeContextTokens } = load;
+          const prompt = 0.02 * numPrefillTokens + 1e-7 * prefillAttention;
+          const ms = scale * (4 + prompt + 0.1 * numDecodes + 1e-6 * decodeContextTokens);
+          const predicted = learned.ms(numPrefillTokens, prefillAttention, numDecodes, decodeContextTokens);
+          if (i > 50) worst = Math.max(worst, Math.abs(predicted / ms - 1));
+          learned.observe({ ...load, ms: ms * (1 + 0.02 * (random() - 0.5)) });
+        }
+      }
+      expect(worst).toBeLessThan(0.25);
+    }
+  });
+
+  it("never gives a price below nothing or without end, whatever it is shown", () => {
+    const amount = (max: number) => fc.oneof(fc.double({ min: 0, max, noNaN: true }), fc.double({ min: 0 }));
     const steps = fc.array(
       fc.record({
         numPrefillTokens: fc.nat(100_000),
-        prefillAttention: fc.double({ min: 0, max: 1e12, noNaN: true }),
+        prefillAttention: amount(1e12),
         numDecodes: fc.nat(1000),
         decodeContextTokens: fc.nat(1e8),
-        ms: fc.double({ min: 0, max: 1e9, noNaN: true }),
+        ms: amount(1e9),
       }),
       { maxLength: 60 },
     );
@@ -89,9 +127,8 @@ describe("LearnedSteps", () => {
       fc.property(steps, (shown) => {
         const learned = new LearnedSteps();
         for (const one of shown) learned.observe(one);
-        for (const one of shown) {
-          const { numPrefillTokens, prefillAttention, numDecodes, decodeContextTokens } = one;
-          const ms = learned.ms(numPrefillTokens, prefillAttention, numDecodes, decodeContextTokens);
+        for (const { numPrefillTokens, numDecodes, decodeContextTokens } of shown) {
+          const ms = learned.ms(numPrefillTokens, 1e5 * numPrefillTokens, numDecodes, decodeContextTokens);
           expect(ms).toBeGreaterThan(0);
           expect(Number.isFinite(ms)).toBe(true);
         }
