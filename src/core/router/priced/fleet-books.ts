@@ -55,6 +55,15 @@ export class FleetBooks {
     return book;
   }
 
+  has(id: WorkerId): boolean {
+    return this.#byId.has(id);
+  }
+
+  /** Whether a request was placed and is not over. */
+  hasRequest(id: RequestId): boolean {
+    return this.#requests.has(id);
+  }
+
   remove(id: WorkerId): void {
     const book = this.#byId.get(id);
     if (book === undefined) return;

@@ -1,6 +1,7 @@
 import type { KvEventBatch } from "../../kv/kv-events.ts";
 import type { RequestId, WorkerId } from "../../request.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
+import { assert } from "../../util/assert.ts";
 import { Overlaps } from "../index/overlaps.ts";
 import { MAX_INDEX_WORKERS, PrefixIndex } from "../index/prefix-index.ts";
 import type { PlacementQuery } from "../placement.ts";
@@ -165,7 +166,9 @@ export class FleetCaches {
     this.#index.apply(id, { sequence: ++worker.numAssumedBatches, isSnapshot: false, events });
   }
 
-  checkInvariants(): void {
+  /** Throws unless what is kept of requests is of requests that are not over, and the index is sound. */
+  checkInvariants(isUnderway: (id: RequestId) => boolean): void {
+    for (const id of this.#underway.keys()) assert(isUnderway(id), `${id} is over and kept`);
     this.#index.checkInvariants();
   }
 }

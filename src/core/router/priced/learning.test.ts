@@ -181,7 +181,9 @@ describe("LinkPrices", () => {
   it("learns nothing from transfers of next to nothing, or without a time", () => {
     const links = new LinkPrices();
     links.observe("a", "b", 100, 500, 0);
-    for (const ms of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) links.observe("a", "b", 1e8, ms, 0);
+    for (const ms of [0, -1, 5e-324, Number.NaN, Number.POSITIVE_INFINITY])
+      links.observe("a", "b", 1e8, ms, 0);
+    links.observe("a", "b", Number.POSITIVE_INFINITY, 1, 0);
     expect(links.ms("a", "b", 12.5e6, 0)).toBeCloseTo(1, 6);
   });
 });

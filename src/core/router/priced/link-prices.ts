@@ -1,4 +1,5 @@
 import type { WorkerId } from "../../request.ts";
+import { assert } from "../../util/assert.ts";
 import { RobustRatio } from "./robust-ratio.ts";
 
 /** Before anything was seen: 100 Gb/s. */
@@ -27,9 +28,10 @@ export class LinkPrices {
     return bytes * Math.exp(this.#fleetLog) * factor;
   }
 
+  /** A transfer that is too small, or of no finite rate above nothing, changes nothing. Both workers have to be in the fleet. */
   observe(from: WorkerId, to: WorkerId, bytes: number, ms: number, nowMs: number): void {
-    if (!(bytes >= MIN_BYTES) || !(ms > 0) || ms === Number.POSITIVE_INFINITY) return;
     const log = Math.log(ms / bytes);
+    if (!(bytes >= MIN_BYTES) || !Number.isFinite(log)) return;
     if (!this.#hasSeen) this.#fleetLog = log;
     this.#hasSeen = true;
     const ratio = Math.exp(log - this.#fleetLog);
@@ -47,9 +49,17 @@ export class LinkPrices {
     }
   }
 
-  /** Pairs with a worker that has gone are forgotten as they age. */
+  /** Of a worker that has gone. Its pairs are forgotten as they age. */
   forget(worker: WorkerId): void {
     this.#ends.delete(worker);
+  }
+
+  /** Throws unless everything that is kept is bounded. */
+  checkInvariants(isMember: (id: WorkerId) => boolean): void {
+    for (const id of this.#ends.keys())
+      assert(isMember(id), `links of ${id} are kept, the worker is not there`);
+    assert(this.#pairs.size <= MAX_PAIRS, "too many pairs of workers are kept");
+    assert(Number.isFinite(this.#fleetLog), "the fleet's links have no price");
   }
 }
 

@@ -208,7 +208,7 @@ describe("priced placement", () => {
 
   it("keeps its books whatever happens", () => {
     const event = fc.record({
-      kind: fc.constantFrom("place", "place", "prefilled", "over", "add", "remove"),
+      kind: fc.constantFrom("place", "place", "again", "prefilled", "over", "add", "remove", "transfer"),
       at: fc.nat(),
     });
     fc.assert(
@@ -221,9 +221,15 @@ describe("priced placement", () => {
           if (kind === "place") fleet.place(promptOf(at % 3, at % 5, 6));
           else if (kind === "add" && !fleet.workers.has(name)) fleet.add(name, { perf: PERF });
           else if (kind === "remove" && fleet.workers.has(name)) fleet.remove(name);
+          else if (kind === "transfer") fleet.transfer(name, `d${at % 2}`, 1e6, 1 + (at % 9));
           else if (requests.length === 0) continue;
           else if (kind === "prefilled") fleet.prefilled(requests[at % requests.length]!);
           else if (kind === "over") fleet.over(requests[at % requests.length]!);
+          else if (kind === "again") {
+            const requestId = requests[at % requests.length]!;
+            fleet.over(requestId);
+            fleet.place({ ...promptOf(at % 3, 5, 6), requestId });
+          }
           fleet.policy.checkInvariants();
         }
       }),

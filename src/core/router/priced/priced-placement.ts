@@ -156,9 +156,12 @@ export class PricedPlacement implements PlacementPolicy {
       case "steps":
         this.#books.observeSteps(event.worker, event.steps, nowMs);
         return;
-      case "transfer":
-        this.#links.observe(event.from, event.to, event.bytes, event.ms, nowMs);
+      case "transfer": {
+        const { from, to, bytes, ms } = event;
+        // It may be told after one of them has gone: nobody would forget that one again.
+        if (this.#books.has(from) && this.#books.has(to)) this.#links.observe(from, to, bytes, ms, nowMs);
         return;
+      }
       case "prefilled":
         this.#books.prefilled(event.requestId, nowMs);
         this.#caches.prefilled(event.requestId);
@@ -183,7 +186,8 @@ export class PricedPlacement implements PlacementPolicy {
   /** Throws unless the books agree with themselves. */
   checkInvariants(): void {
     this.#books.checkInvariants();
-    this.#caches.checkInvariants();
+    this.#caches.checkInvariants((id) => this.#books.hasRequest(id));
+    this.#links.checkInvariants((id) => this.#books.has(id));
   }
 }
 
