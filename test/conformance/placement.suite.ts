@@ -27,11 +27,12 @@ const eventArbitrary = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant("place"),
       blocks: fc.array(fc.integer({ min: 0, max: 2 }), { maxLength: 8 }),
-      extraTokens: fc.integer({ min: 1, max: BLOCK_TOKENS - 1 }),
+      extraTokens: fc.integer({ min: 0, max: BLOCK_TOKENS - 1 }),
       hashes: fc.boolean(),
     }),
   },
   { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom("prefilled", "over"), at: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("stray"), at: fc.nat(20), isOver: fc.boolean() }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -97,7 +98,7 @@ export function placementSuite(
     it("keeps to ready workers and their roles, with and without hashes, whoever comes and goes", () => {
       fc.assert(
         fc.property(fc.array(eventArbitrary, { maxLength: 120 }), (script) => {
-          run(create(), script, (decision, fleet) => check(decision, fleet, mixesRoles));
+          run(create(), script, (decision, query, fleet) => check(decision, query, fleet, mixesRoles));
         }),
       );
     });
@@ -148,7 +149,12 @@ export function placementSuite(
   });
 }
 
-function check(decision: PlacementDecision | null, fleet: PlacementFleet, mixesRoles: boolean): void {
+function check(
+  decision: PlacementDecision | null,
+  query: { numPromptTokens: number },
+  fleet: PlacementFleet,
+  mixesRoles: boolean,
+): void {
   const ready = new Map(fleet.ledger.views().map(({ id, role }) => [id, role]));
   const decoders = [...ready.values()].filter((role) => role !== "prefill");
   if (decision === null) {
@@ -156,6 +162,7 @@ function check(decision: PlacementDecision | null, fleet: PlacementFleet, mixesR
     return;
   }
   const { prefillWorker, decodeWorker, fetch, candidates = [] } = decision;
+  const { numPromptTokens } = query;
   expect(ready.has(prefillWorker)).toBe(true);
   expect(ready.has(decodeWorker)).toBe(true);
   if (!mixesRoles) {
@@ -171,10 +178,14 @@ function check(decision: PlacementDecision | null, fleet: PlacementFleet, mixesR
   for (const candidate of [{ prefillWorker, fetch: fetch ?? null }, ...candidates]) {
     if (candidate.fetch === null) continue;
     expect(candidate.fetch.from).not.toBe(candidate.prefillWorker);
-    expect(fleet.workers.has(candidate.fetch.from)).toBe(true);
+    // Nor does one that drains, which is not among the views.
+    expect(ready.has(candidate.fetch.from)).toBe(true);
     expect(candidate.fetch.numTokens).toBeGreaterThan(0);
+    expect(candidate.fetch.numTokens).toBeLessThanOrEqual(numPromptTokens);
+    expect(candidate.fetch.numTokens % BLOCK_TOKENS).toBe(0);
   }
   for (const { terms, cost } of candidates) {
+    expect(Number.isFinite(cost)).toBe(true);
     const sum = Object.values(terms).reduce((total, term) => total + term, 0);
     expect(sum).toBeCloseTo(cost, 6);
   }
@@ -183,7 +194,11 @@ function check(decision: PlacementDecision | null, fleet: PlacementFleet, mixesR
 function run(
   policy: PlacementPolicy,
   script: readonly Happening[],
-  onDecision: (decision: PlacementDecision | null, fleet: PlacementFleet) => void,
+  onDecision: (
+    decision: PlacementDecision | null,
+    query: { numPromptTokens: number },
+    fleet: PlacementFleet,
+  ) => void,
 ): void {
   const fleet = new PlacementFleet(policy);
   const sequences = new Map<string, number>();
@@ -197,17 +212,24 @@ function run(
     } else if (event.kind === "drain") fleet.ledger.setAccepting(event.worker, false);
     else if (event.kind === "place") {
       const { blocks, extraTokens, hashes } = event;
-      const decision = fleet.place({
-        numPromptTokens: blocks.length * BLOCK_TOKENS + extraTokens,
+      const query = {
+        numPromptTokens: Math.max(1, blocks.length * BLOCK_TOKENS + extraTokens),
         promptBlockHashes: hashes ? chainOf(...blocks) : null,
-      });
-      onDecision(decision, fleet);
+      };
+      onDecision(fleet.place(query), query, fleet);
     } else if (event.kind === "prefilled" || event.kind === "over") {
       const ids = [...fleet.placed.keys()];
       const id = ids[event.at % ids.length];
       if (id === undefined) continue;
       if (event.kind === "prefilled") fleet.prefilled(id);
       else fleet.over(id);
+    } else if (event.kind === "stray") {
+      // Of a request that was never placed, is over, or has had its first token.
+      const requestId = `r${event.at}`;
+      const placed = fleet.placed.get(requestId);
+      if (event.isOver ? placed !== undefined : placed?.isPrefilled === false) continue;
+      const kind = event.isOver ? "over" : "prefilled";
+      policy.observe?.({ kind, requestId, numCachedTokens: null }, fleet.nowMs);
     } else if (event.kind === "kv") {
       const { worker, tier, change, blocks, isSnapshot, skips } = event;
       const sequence = (sequences.get(worker) ?? 0) + (skips ? 2 : 1);
