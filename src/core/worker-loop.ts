@@ -168,9 +168,10 @@ export class WorkerLoop {
 
   /** An `install-kv` effect has been carried out. `ms`: how long the engine took, waits left out. */
   kvInstalled(id: HandoffId, end: number, ok: boolean, nowMs: number, ms = 0): void {
-    const entry = this.#handoffs.find(id);
-    if (this.#onboarder?.installed(id, end, ok, ms)) this.#turn(nowMs);
-    else if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+    if (!this.#onboarder?.installed(id, end, ok, ms)) {
+      const entry = this.#handoffs.find(id);
+      if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+    }
     this.#turn(nowMs);
   }
 

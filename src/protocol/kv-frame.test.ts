@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MAX_FETCH_BLOCKS } from "../core/kv/tiers/onboarder.ts";
+import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import {
   FRAME_HEADER_BYTES,
   FRAME_KINDS,
@@ -111,6 +113,21 @@ const KV: LinkFrame = {
 const ACK: LinkFrame = { kind: "ack", requestId: "r1", epoch: 3 };
 
 describe("KV frames", () => {
+  it("carry the largest fetch that a worker may send, and no larger one", () => {
+    const fetchOf = (numBlocks: number): LinkFrame => ({
+      kind: "fetch",
+      requestId: "r".repeat(128),
+      epoch: 2 ** 32 - 1,
+      firstBlock: 2 ** 31 - 1,
+      // Words of all bits: nothing about them is short.
+      hashes: new Int32Array(numBlocks * HASH_WORDS).map((_, i) => Math.imul(i + 1, 0x9e3779b1)),
+    });
+    const largest = fetchOf(MAX_FETCH_BLOCKS);
+    expect(decodeAll([encodeAll([largest])])).toEqual({ frames: [largest], error: null });
+    const { frames, error } = decodeAll([encodeAll([fetchOf(MAX_FETCH_BLOCKS + 1)])]);
+    expect([frames, codeOf(error)]).toEqual([[], "bad_payload"]);
+  });
+
   it("give back any messages, whatever the chunk borders", () => {
     fc.assert(
       fc.property(

@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EVICTION_NAMES } from "../../src/core/kv/tiers/eviction.ts";
+import type { Request } from "../../src/core/request.ts";
+import type { RequestEvent } from "../../src/core/worker-effects.ts";
 import { chooserFrom, interleaving, LoopFleet, requestMaker, workerOptions } from "../support/loop-fleet.ts";
 import { makeRequest, tokenRange } from "../support/make.ts";
-import { expectedOutput } from "../support/naive-worker.ts";
+import { expectedOutput, NaiveWorker, type Outbox } from "../support/naive-worker.ts";
 
 /** A pool, and tiers of a few dozen blocks of four tokens. */
 const tieredOptions = fc
@@ -148,5 +150,45 @@ describe("worker loops with lower tiers", () => {
     fleet.kill("a");
     expect(ask("lost", "b", "others", "a")).toBe(16);
     fleet.expectBaseline();
+  });
+
+  it("go on without what comes too late, and have nothing to wait for while an import is with the engine", () => {
+    const host = { tier: "host", maxBytes: 1000 } as const;
+    const emitted: RequestEvent[] = [];
+    const outbox: Outbox = { send: () => {}, emit: (_, events) => emitted.push(...events) };
+    const worker = new NaiveWorker("w", outbox, {
+      numBlocks: 12,
+      tiers: { tiers: [host], eviction: "lru" },
+    });
+    const runAll = (): void => {
+      while (worker.runJob(0) || worker.io.length > 0) worker.io.shift()?.(0);
+    };
+    const submit = (id: string, start: number): Request => {
+      const request = makeRequest({ id, prompt: tokenRange(start, 40), maxOutputTokens: 2 });
+      worker.loop.submit(request, { kind: "local" }, 0);
+      worker.settle();
+      return request;
+    };
+    submit("first", 1);
+    runAll();
+    submit("between", 500);
+    runAll();
+    const request = submit("late", 1);
+    // Its KV has been read, and the import is queued.
+    while (worker.jobs.every(({ kind }) => kind !== "install-kv")) {
+      if (worker.io.length > 0) worker.io.shift()!(0);
+      else expect(worker.runJob(0)).toBe(true);
+    }
+    const deadlineMs = worker.loop.nextDeadlineMs;
+    expect(Number.isFinite(deadlineMs)).toBe(true);
+    worker.loop.tick(deadlineMs);
+    worker.settle();
+    expect(worker.loop.nextDeadlineMs).toBe(Number.POSITIVE_INFINITY);
+    emitted.length = 0;
+    runAll();
+    const tokens = emitted.flatMap((event) => (event.kind === "token" ? [event.sampled.token] : []));
+    expect(tokens).toEqual(expectedOutput(request));
+    expect(worker.loop.numRequests).toBe(0);
+    worker.check();
   });
 });

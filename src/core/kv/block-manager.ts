@@ -1,4 +1,4 @@
-import type { Request } from "../request.ts";
+import type { Request, Retention } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
@@ -32,6 +32,8 @@ export interface BlockManagerOptions {
   /** Is told which prefixes can be found. Without it nothing is kept or reported. */
   readonly kvEvents?: KvEventLog | undefined;
 }
+
+type Keep = Retention["keep"];
 
 /** Operations on the engine's cells, or an export of them. */
 export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | OffloadOp;
@@ -177,16 +179,20 @@ export class BlockManager {
     if (cacheShare !== undefined && depth >= publicBlocks) this.#shares.own(block, cacheSalt);
   }
 
-  /** Takes everything from a sequence. What is filed stays cached until its blocks are needed. */
-  free(sequence: Sequence): void {
+  /**
+   * Takes everything from a sequence. What is filed stays cached until its blocks are needed, and goes to the lower tiers unless nobody
+   * will come back for it. `comesBack`: the sequence itself will, so that its request's wish for less does not count yet.
+   */
+  free(sequence: Sequence, comesBack = false): void {
     if (sequence.slot === -1) return;
-    if (this.#tiers !== null && sequence.numFiledBlocks > 0)
+    const wish = sequence.request.retention?.keep ?? "default";
+    const keep = comesBack && wish === "none" ? "default" : wish;
+    if (this.#tiers !== null && sequence.numFiledBlocks > 0 && keep !== "none")
       this.#effects.push(
         ...this.#tiers.offload(sequence.slot, sequence.blockHashes!, sequence.numFiledBlocks),
       );
     this.#dropUnfiled(sequence);
-    // Last block first: the end of a prefix is reused before its beginning, on which more depends.
-    for (let i = sequence.blocks.length - 1; i >= 0; i--) this.#release(sequence, i);
+    this.#releaseAll(sequence, keep);
     this.#slots.leave(sequence.slot);
     sequence.blocks.length = 0;
     sequence.slot = -1;
@@ -195,13 +201,25 @@ export class BlockManager {
     this.#trimCache(sequence.request);
   }
 
-  #release(sequence: Sequence, depth: number): void {
-    const block = sequence.blocks[depth]!;
-    const keep = sequence.request.retention?.keep ?? "default";
-    // What it has found in the cache others may want: a sequence without a wish, or that nobody comes back for, changes nothing there.
-    const isShared = (depth + 1) * this.blockSizeTokens <= sequence.numCachedTokens;
-    const wasKept = isShared && this.#pool.isKept(block);
-    this.#pool.release(block, wasKept ? "long" : isShared && keep === "none" ? "default" : keep);
+  /** The end of a prefix is reused before its beginning, on which more depends. */
+  #releaseAll(sequence: Sequence, keep: Keep): void {
+    const numShared = Math.floor(sequence.numCachedTokens / this.blockSizeTokens);
+    let end = sequence.blocks.length;
+    if (keep === "none") {
+      // Each goes before all others, so the last one comes last. What was found in the cache others may want: it takes its turn.
+      for (let depth = numShared; depth < end; depth++) this.#release(sequence.blocks[depth]!, keep);
+      end = Math.min(end, numShared);
+    }
+    for (let depth = end - 1; depth >= 0; depth--) {
+      const block = sequence.blocks[depth]!;
+      // A sequence without a wish, or that nobody comes back for, changes nothing for others who had one.
+      const wasKept = depth < numShared && this.#pool.isKept(block);
+      this.#release(block, wasKept ? "long" : keep === "none" ? "default" : keep);
+    }
+  }
+
+  #release(block: number, keep: Keep): void {
+    this.#pool.release(block, keep);
     if (this.#pool.refs(block) === 0 && this.#pool.isHashed(block)) this.#shares.cache(block);
   }
 

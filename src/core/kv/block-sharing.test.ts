@@ -4,6 +4,7 @@ import { makeSequence, type RequestOverrides, tokenRange } from "../../../test/s
 import type { Sequence } from "../sequence.ts";
 import { BlockHasher, HASH_WORDS } from "../tokens/block-hash.ts";
 import { BlockManager } from "./block-manager.ts";
+import { KvTiers } from "./tiers/kv-tiers.ts";
 
 const SIZE = 4;
 const MODEL = "m";
@@ -133,6 +134,42 @@ describe("wishes for the prefix cache", () => {
     serve(manager, { prompt: prompt(400, 1) });
     expect(serve(manager, { prompt: prompt(100) })).toBe(8);
   });
+
+  it("lose the end of a prefix before its beginning, also of what nobody comes back for", () => {
+    const manager = makeManager(2);
+    serve(manager, { prompt: prompt(100, 3), ...wish("none") });
+    expect(serve(manager, { prompt: prompt(100, 3) })).toBe(8);
+  });
+
+  it.each([
+    ["none", false, 0],
+    ["none", true, 1],
+    ["default", false, 1],
+    ["long", false, 1],
+  ] as const)(
+    "%s copies to lower tiers, when preempted: %s, this often: %d",
+    (keep, comesBack, numCopies) => {
+      const tiers = new KvTiers({
+        tiers: [{ tier: "host", maxBytes: 1000 }],
+        eviction: "lru",
+        blockSizeTokens: SIZE,
+        bytesPerToken: 1,
+      });
+      const manager = new BlockManager({
+        numBlocks: 8,
+        blockSizeTokens: SIZE,
+        numSlots: 8,
+        modelId: MODEL,
+        tiers,
+      });
+      const sequence = makeSequence({ prompt: prompt(100), ...wish(keep) });
+      expect(manager.admit(sequence, sequence.numPromptTokens, 0)).toBe(true);
+      sequence.numComputedTokens = sequence.numPromptTokens;
+      manager.fileComputed(sequence);
+      manager.free(sequence, comesBack);
+      expect(manager.takeEffects().filter(({ kind }) => kind === "offload")).toHaveLength(numCopies);
+    },
+  );
 
   it("hold whatever is asked and shared", () => {
     const request = fc.record({

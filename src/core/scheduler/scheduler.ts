@@ -357,7 +357,7 @@ export class Scheduler {
   /** Preemption by recompute: the KV goes, the known tokens stay, and the sequence waits in its old place. */
   #preempt(sequence: Sequence): void {
     this.#leave(sequence);
-    this.#blocks.free(sequence);
+    this.#blocks.free(sequence, true);
     sequence.status = "waiting";
     sequence.numPreemptions++;
     this.#numPreemptions++;

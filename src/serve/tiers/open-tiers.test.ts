@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { makeRequest, tokenRange } from "../../../test/support/make.ts";
@@ -6,6 +6,7 @@ import { SoloWorker } from "../../../test/support/solo-worker.ts";
 import { TempFiles } from "../../../test/support/temp-files.ts";
 import { StubEngine } from "../engine/stub/stub-engine.ts";
 import { FolderInUseError, lockFolder } from "./folder-lock.ts";
+import { openTierFolder } from "./tier-files.ts";
 
 let temp: TempFiles;
 beforeEach(() => {
@@ -68,6 +69,21 @@ describe("a worker's tiers", () => {
     expect(worker.warnings[0]).toMatch(/is off until the worker starts again/);
     expect(worker.load.tiers).toEqual({});
     await worker.stop();
+  });
+
+  it("take from others what they may do in a folder that was there", async () => {
+    const path = join(temp.folder, "w");
+    mkdirSync(path);
+    chmodSync(path, 0o777);
+    const worker = await start(temp.folder);
+    expect(worker.warnings).toEqual([]);
+    expect(statSync(path).mode & 0o777).toBe(0o700);
+    await worker.stop();
+  });
+
+  it("are not put into a folder of another user", async () => {
+    const { uid } = statSync(temp.folder);
+    await expect(openTierFolder(temp.folder, uid + 1)).rejects.toThrow(`belongs to user ${uid}`);
   });
 
   it("never share a folder with a worker that lives", async () => {

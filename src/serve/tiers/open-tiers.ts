@@ -9,7 +9,7 @@ import { FolderInUseError, lockFolder } from "./folder-lock.ts";
 import { HostStore } from "./host-store.ts";
 import { fingerprintOf } from "./segment-file.ts";
 import { TierDriver } from "./tier-driver.ts";
-import { openTierFolder } from "./tier-files.ts";
+import { openTierFolder, type TierFiles } from "./tier-files.ts";
 import type { TierStore } from "./tier-store.ts";
 
 /** Folders that are tried for a worker that has no name of its own. */
@@ -26,7 +26,7 @@ export interface WorkerTiers {
 
 /** A folder that this process has to itself. */
 interface Folder {
-  readonly path: string;
+  readonly files: TierFiles;
   release(): Promise<void>;
 }
 
@@ -60,7 +60,7 @@ export async function openTiers(
   if (folder !== null) {
     const { modelId, kvType } = engine.info;
     disk = new DiskStore({
-      files: await openTierFolder(folder.path),
+      files: folder.files,
       identity: { fingerprint: fingerprintOf({ modelId, kvType, blockSizeTokens }), key: options.key },
       onOff: (reason) => {
         warnOff(reason);
@@ -109,7 +109,7 @@ async function openFolder({ role, tiers }: WorkerConfig, diskPath: string): Prom
 }
 
 async function takeFolder(path: string): Promise<Folder> {
-  await openTierFolder(path);
+  const files = await openTierFolder(path);
   const lock = await lockFolder(path);
-  return { path, release: () => lock.release() };
+  return { files, release: () => lock.release() };
 }

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 /** The beginning of a file. */
@@ -21,9 +21,16 @@ export interface TierFiles {
 /** Ends the name of a file that is being written. */
 export const TEMPORARY_SUFFIX = ".tmp";
 
-/** Opens a folder of which only this user sees anything, and makes it if need be. */
-export async function openTierFolder(path: string): Promise<TierFiles> {
+/**
+ * Opens a folder of which only this user sees anything: makes it if need be, and takes from others what they may do in it. Rejects when
+ * it belongs to somebody else, who could lead what is written elsewhere.
+ */
+export async function openTierFolder(path: string, ownUid = process.getuid?.()): Promise<TierFiles> {
   await mkdir(path, { recursive: true, mode: 0o700 });
+  const { mode, uid } = await stat(path);
+  if (ownUid !== undefined && uid !== ownUid)
+    throw new Error(`folder ${path} belongs to user ${uid}: give it to user ${ownUid}, or name another one`);
+  if ((mode & 0o077) !== 0) await chmod(path, 0o700);
   return new TierFolder(path);
 }
 

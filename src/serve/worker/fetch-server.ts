@@ -9,10 +9,18 @@ const MAX_SERVED_FETCHES = 16;
 
 export interface FetchServerPorts {
   readonly bytesPerToken: number;
+  readonly blockSizeTokens: number;
   exportKv(range: KvRange): Promise<Uint8Array>;
   deliver(peer: WorkerId, message: HandoffMessage): Promise<void>;
   exported(): void;
   fatal(error: unknown): void;
+}
+
+/** A part of an answer, whose export is with the engine. */
+interface Piece {
+  readonly start: number;
+  readonly end: number;
+  readonly exported: Promise<Uint8Array>;
 }
 
 /** Sends other workers what this one has cached of a prompt. */
@@ -26,33 +34,28 @@ export class FetchServer {
 
   /** All exports are queued before this returns: what is done next to the cells comes after them. */
   serve(peer: WorkerId, id: HandoffId, ranges: readonly KvRange[]): void {
-    const { bytesPerToken, exportKv } = this.#ports;
+    const { exportKv } = this.#ports;
     const isBusy = this.#numServed >= MAX_SERVED_FETCHES;
-    const exports = (isBusy ? [] : ranges)
-      .flatMap((range) => piecesOf(range, bytesPerToken))
+    const pieces = (isBusy ? [] : ranges)
+      .flatMap((range) => piecesOf(range, this.#ports))
       .map(({ slot, start, end }) => ({ start, end, exported: exportKv({ slot, start, end }) }));
-    for (const { exported } of exports) exported.catch(() => {});
+    for (const { exported } of pieces) exported.catch(() => {});
     this.#numServed++;
-    this.#sendAll(peer, id, exports).then(
-      () => this.#numServed--,
-      (error: unknown) => {
-        this.#numServed--;
-        // A link that is gone is told to the worker by itself.
-        if (error instanceof EngineError) this.#ports.fatal(error);
-      },
-    );
+    void this.#answer(peer, id, pieces).finally(() => this.#numServed--);
   }
 
-  async #sendAll(
-    peer: WorkerId,
-    id: HandoffId,
-    exports: ReadonlyArray<{ start: number; end: number; exported: Promise<Uint8Array> }>,
-  ): Promise<void> {
-    for (const { start, end, exported } of exports) {
-      const payload = await exported;
-      this.#ports.exported();
-      await this.#ports.deliver(peer, { kind: "fetched", ...id, start, end, payload });
+  async #answer(peer: WorkerId, id: HandoffId, pieces: readonly Piece[]): Promise<void> {
+    try {
+      for (const { start, end, exported } of pieces) {
+        const payload = await exported;
+        this.#ports.exported();
+        await this.#ports.deliver(peer, { kind: "fetched", ...id, start, end, payload });
+      }
+    } catch (error) {
+      if (error instanceof EngineError) return this.#ports.fatal(error);
     }
-    await this.#ports.deliver(peer, { kind: "fetch-end", ...id });
+    // Also when the link had no room for a piece: otherwise the other worker would wait for it until its time is over. A link that
+    // is gone is told to both workers by itself.
+    await this.#ports.deliver(peer, { kind: "fetch-end", ...id }).catch(() => {});
   }
 }

@@ -84,7 +84,7 @@ export class WorkerDriver implements WorkerService {
     );
     this.#heartbeat.unref();
     this.#fetches = new FetchServer({
-      bytesPerToken: this.#engine.info.kvBytesPerToken,
+      ...this.#kvSizes,
       exportKv: (range) => this.#engine.exportKv(range),
       deliver: (peer, message) => this.#deliver(peer, message),
       exported: () => this.#observations.engineCalled(),
@@ -284,9 +284,14 @@ export class WorkerDriver implements WorkerService {
     );
   }
 
+  get #kvSizes(): { readonly bytesPerToken: number; readonly blockSizeTokens: number } {
+    const { engine, blocks } = this.#options;
+    return { bytesPerToken: engine.info.kvBytesPerToken, blockSizeTokens: blocks.blockSizeTokens };
+  }
+
   #push(peer: WorkerId, id: HandoffId, range: KvRange): void {
     // All exports are queued now: what the loop does next to these cells must come after them.
-    const pieces = piecesOf(range, this.#engine.info.kvBytesPerToken).map((piece) => ({
+    const pieces = piecesOf(range, this.#kvSizes).map((piece) => ({
       piece,
       exported: this.#engine.exportKv(piece),
     }));

@@ -110,9 +110,12 @@ export class Onboarder {
     this.#blockSizeTokens = blocks.blockSizeTokens;
   }
 
+  /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
     let next = Number.POSITIVE_INFINITY;
-    for (const { deadlineMs } of this.#byRequest.values()) next = Math.min(next, deadlineMs);
+    // One that has failed waits for imports that are with the engine, which end by themselves.
+    for (const { deadlineMs, hasFailed } of this.#byRequest.values())
+      if (!hasFailed) next = Math.min(next, deadlineMs);
     return next;
   }
 
@@ -274,7 +277,7 @@ export class Onboarder {
   /** Sequences that have waited too long go on without. */
   tick(nowMs: number): void {
     for (const onboarding of [...this.#byRequest.values()]) {
-      if (nowMs < onboarding.deadlineMs) continue;
+      if (onboarding.hasFailed || nowMs < onboarding.deadlineMs) continue;
       onboarding.hasFailed = true;
       this.#advance(onboarding);
     }
