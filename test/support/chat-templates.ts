@@ -41,6 +41,9 @@ export const LOCAL_TEMPLATES: Readonly<Record<string, string>> = {
     "        {{- '\n<tool_response>\n' }}\n        {{- message.content }}\n        {{- '\n</tool_response>' }}\n" +
     "        {%- if loop.last or (messages[loop.index0 + 1].role != \"tool\") %}\n            {{- '<|im_end|>\n' }}\n        {%- endif %}\n" +
     "    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\n' }}\n{%- endif %}\n",
+  alternating:
+    "{% for m in messages %}{% if not loop.first and loop.previtem.role == m.role %}{{ raise_exception('Roles must alternate') }}{% endif %}" +
+    "<{{ m.role }}>{{ m.content }}{% endfor %}",
   neighbours:
     "{{ messages[1].role if messages[1] is defined else '-' }}{% for m in messages %}[{{ loop.previtem.role if loop.previtem is defined else '^' }}" +
     "{{ messages[loop.index0 - 1].content }}>{{ m.role }}:{{ m.content }}<{{ loop.nextitem.content if not loop.last else '$' }}" +

@@ -90,6 +90,25 @@ describe("rendering in stages", () => {
     expect(renderer.bytes).toBe(0);
   });
 
+  it("does not let a template refuse neighbours that only the left out messages make", () => {
+    const renderer = new StagedRenderer(new Template(LOCAL_TEMPLATES.alternating!), 1 << 20);
+    const messages = [
+      "system",
+      "user",
+      "assistant",
+      "tool",
+      "user",
+      "assistant",
+      "tool",
+      "assistant",
+      "user",
+    ].map((role, i) => ({ role, content: `${i}` }));
+    for (let end = 1; end <= messages.length; end++) {
+      const input = { messages: messages.slice(0, end), rest: {} };
+      expect(renderer.render(input, "a")).toBe(renderer.renderWhole(input));
+    }
+  });
+
   it("gives the template only the first messages and the last ones", () => {
     const seen: number[] = [];
     const template = new Template(LOCAL_TEMPLATES.chatml!);

@@ -104,7 +104,13 @@ export class StagedRenderer {
     const numSkipped = Math.max(0, first - 1 - NUM_ANCHORS) & ~1;
     first = numSkipped === 0 ? 0 : NUM_ANCHORS + numSkipped + 1;
     const rendered = numSkipped === 0 ? messages : messages.toSpliced(NUM_ANCHORS, numSkipped);
-    const parts = marked.render({ messages: rendered, ...rest }).split(this.#mark);
+    let parts: readonly string[];
+    try {
+      parts = marked.render({ messages: rendered, ...rest }).split(this.#mark);
+    } catch {
+      // Messages that are neighbours only here may be refused, as two answers in a row. Whether all of them are is for all to say.
+      return this.renderWhole({ messages, rest });
+    }
     const head = parts[0]!;
     const tail = parts.at(-1)!;
     // A template may leave out the first message, having put it elsewhere.
