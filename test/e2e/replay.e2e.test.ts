@@ -75,9 +75,11 @@ describe("twofold replay", () => {
     expect(bad.code).toBe(1);
     expect(bad.stdout).toContain("99 of 100 the same");
     expect(bad.stdout).toMatch(/first difference: request \S+, line \d+/);
-    writeFileSync(log, changed.slice(0, 5000));
-    const cut = await runCli(["replay", log]);
-    expect(cut.code).toBe(2);
-    expect(cut.stderr).toMatch(/log\.jsonl:\d+: is not JSON/);
+    const damaged = `${changed.slice(0, 5000)}\n${changed.slice(5000)}`;
+    writeFileSync(log, damaged);
+    expect(await runCli(["replay", log])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/log\.jsonl:\d+: is not JSON/),
+    });
   });
 });

@@ -167,6 +167,8 @@ function decideInTwin(options: LiveFleetOptions, requests: readonly WorkloadRequ
     placement: options.placement ?? createLoadPlacement({ localPrefillBelowTokens: 0 }),
     outputBound: "true",
     maxStepsPerPlan: 1,
+    // Checking takes as long as there is KV, after every event; where KV is scarce is also where invariants are most at risk.
+    checks: options.kvTokens < BASE.kvTokens,
     onPlan: (worker, plan) => plans[worker]!.push(describePlan(plan)),
   });
   expect(runTwin(spec, new ListSource(requests), observer).end).toBe("finished");

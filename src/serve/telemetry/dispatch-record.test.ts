@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -46,6 +46,14 @@ describe("DispatchRecord", () => {
     expect(decodeLogLine(rest[7]!)).toEqual({ kind: "tick", nowMs: 7 });
     expect(decodeLogLine(rest[1000]!)).toEqual({ kind: "end", reason: "stopped" });
     expect(warnings).toEqual([]);
+  });
+
+  it("is for this user alone, also in place of a file that others could read", async () => {
+    writeFileSync(path, "old", { mode: 0o644 });
+    const record = await DispatchRecord.begin(path, HEADER, { logger });
+    await record.close();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(decodeLogHeader(lines()[0]!)).toEqual(HEADER);
   });
 
   it("stops at its bound with an end and one warning", async () => {

@@ -11,6 +11,8 @@ import type { Logger } from "./logger.ts";
 
 /** Lines wait for so long to be written together. */
 const FLUSH_MS = 250;
+/** A record tells who asked for how much, and when. */
+const MODE = 0o600;
 /** What may wait for a disk that is slow. */
 const MAX_PENDING_BYTES = 32 * 1024 * 1024;
 
@@ -36,6 +38,8 @@ export class DispatchRecord {
   /** Nothing more is taken. */
   #isOver = false;
   #hasFailed = false;
+  /** False once a write has failed. */
+  #canWrite = true;
   #writing: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -56,14 +60,17 @@ export class DispatchRecord {
     this.#timer.unref();
   }
 
-  /** Begins a file, in place of one that is there. Rejects with {@link DispatchRecordError}. */
+  /** Begins a file for this user alone, in place of one that is there. Rejects with {@link DispatchRecordError}. */
   static async begin(
     path: string,
     header: DispatchLogHeader,
     options: { logger: Logger; fileBytes?: number; pendingBytes?: number },
   ): Promise<DispatchRecord> {
     try {
-      return new DispatchRecord(await open(path, "w", 0o600), path, header, options);
+      const file = await open(path, "w", MODE);
+      // One that was there keeps its mode when it is opened. A device's is not ours to set.
+      if ((await file.stat()).isFile()) await file.chmod(MODE);
+      return new DispatchRecord(file, path, header, options);
     } catch (error) {
       const message = `cannot write the record ${path}: ${reasonOf(error)}; name another file with --record`;
       throw new DispatchRecordError(message, { cause: error });
@@ -112,12 +119,16 @@ export class DispatchRecord {
     const { length } = text;
     this.#lines = [];
     this.#writing = this.#writing
-      .then(() => this.#file.appendFile(text))
+      // Behind text that was written in part, more would be damage in the middle.
+      .then(() => (this.#canWrite ? this.#file.appendFile(text) : undefined))
       .then(
         () => {
           this.#pendingBytes -= length;
         },
-        (error: unknown) => this.#fail(reasonOf(error)),
+        (error: unknown) => {
+          this.#canWrite = false;
+          this.#fail(reasonOf(error));
+        },
       );
   }
 

@@ -27,9 +27,11 @@ export class DispatchLogReader {
     return this.#lines.line;
   }
 
+  /** Ends before a last line that is cut off: what writes a record may be killed, or not have written all of it yet. */
   *entries(): Generator<DispatchEntry> {
     while (this.#lines.advance()) {
       if (this.end !== null) throw this.#lines.error("stands behind the end of the record");
+      if (!this.#lines.isTerminated && !isJson(this.#lines.text())) return;
       const line = this.#located(() => decodeLogLine(this.#lines.text()));
       if (line.kind === "end") this.end = line.reason;
       else yield line;
@@ -53,5 +55,14 @@ export class DispatchLogReader {
       if (error instanceof DispatchLogError) throw this.#lines.error(error.message);
       throw error;
     }
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -90,7 +90,8 @@ describe("repeatDecisions", () => {
       writeFileSync(path, change([...original]).join("\n"));
       return () => repeat();
     };
-    expect(broken((all) => [...all.slice(0, 5), all[5]!.slice(0, 20)])).toThrow("log.jsonl:6: is not JSON");
+    expect(broken((all) => all.with(5, all[5]!.slice(0, 20)))).toThrow("log.jsonl:6: is not JSON");
+    expect(broken((all) => [all[0]!.slice(0, 20)])).toThrow("log.jsonl:1: is no record of twofold");
     expect(broken((all) => all.with(3, '{"kind":"tick","nowMs":"soon"}'))).toThrow(
       "log.jsonl:4: is no entry",
     );
@@ -112,6 +113,20 @@ describe("repeatDecisions", () => {
     recordRun(path, "load", { requests: REQUESTS });
     rewrite((all) => all.slice(0, all.findIndex((line) => line.startsWith('{"kind":"submit"')) + 1));
     expect(repeat()).toMatchObject({ firstDifference: null, end: null, numDecisions: 0 });
+  });
+
+  it("takes a record that was cut anywhere in a line as far as the line before", () => {
+    recordRun(path, "load", { requests: REQUESTS });
+    const original = readFileSync(path);
+    const start = original.lastIndexOf('{"kind":"decision"');
+    const end = original.indexOf("\n", start);
+    const numAllButOne = repeat().numDecisions - 1;
+    for (const length of [start, start + 1, (start + end) >> 1, end - 1]) {
+      writeFileSync(path, original.subarray(0, length));
+      expect(repeat()).toMatchObject({ firstDifference: null, end: null, numDecisions: numAllButOne });
+    }
+    writeFileSync(path, original.subarray(0, end));
+    expect(repeat()).toMatchObject({ firstDifference: null, end: null, numDecisions: numAllButOne + 1 });
   });
 
   it("ends a record at its bound, and says so", () => {

@@ -21,6 +21,8 @@ export class LineReader {
   bytes: Buffer = Buffer.allocUnsafe(CHUNK_BYTES);
   from = 0;
   to = 0;
+  /** Whether the line ended with a newline, as all but a file's last one do. */
+  isTerminated = false;
   #descriptor: number | null;
   /** Start of the next line, and end of what has been read. */
   #start = 0;
@@ -76,6 +78,7 @@ export class LineReader {
   #cut(to: number, next: number): true {
     this.from = this.#start;
     this.to = to > this.#start && this.bytes[to - 1] === CARRIAGE_RETURN ? to - 1 : to;
+    this.isTerminated = next > to;
     this.#start = next;
     this.line++;
     if (this.line === 1 && this.bytes.subarray(this.from, this.to).indexOf(BYTE_ORDER_MARK) === 0)
