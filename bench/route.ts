@@ -8,6 +8,7 @@ import { type Booking, FleetLedger } from "../src/core/router/fleet-ledger.ts";
 import type { WorkerFacts } from "../src/core/router/placement.ts";
 import { PricedPlacement } from "../src/core/router/priced/priced-placement.ts";
 import { HASH_WORDS } from "../src/core/tokens/block-hash.ts";
+import { quantile } from "../src/core/util/quantiles.ts";
 import { type RandomStream, Rng } from "../src/core/util/rng.ts";
 import { report } from "./lib/report.ts";
 
@@ -127,23 +128,20 @@ function run(numWorkers: number, layout: (typeof LAYOUTS)[number]): Times {
   return times;
 }
 
-function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)]!;
-}
-
 const rows: Array<Record<string, string | number>> = [];
 for (const [workers, barUs] of BARS)
   for (const layout of LAYOUTS) {
     const times = run(workers, layout);
-    const p99Us = quantile(times.us, 0.99);
-    const calmP99Us = quantile(times.calmUs, 0.99);
+    const us = times.us.sort((a, b) => a - b);
+    const calmUs = times.calmUs.sort((a, b) => a - b);
+    const p99Us = quantile(us, 0.99);
+    const calmP99Us = quantile(calmUs, 0.99);
     rows.push({
       fleet: `${workers} ${layout}`,
-      p50Us: quantile(times.us, 0.5),
+      p50Us: quantile(us, 0.5),
       p99Us,
-      calm: times.calmUs.length,
-      calmP50Us: quantile(times.calmUs, 0.5),
+      calm: calmUs.length,
+      calmP50Us: quantile(calmUs, 0.5),
       calmP99Us,
       barUs,
       withinBar: p99Us <= barUs ? "yes" : "no",

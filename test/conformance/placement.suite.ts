@@ -12,6 +12,8 @@ export interface PlacementSuiteOptions {
 
 const BLOCK_TOKENS = 16;
 const WORKERS = ["p0", "p1", "p2", "d0", "d1", "d2", "b0", "b1"];
+/** Of them, those that are there from the beginning. */
+const FIRST_WORKERS = ["p0", "p1", "d0", "b0"];
 
 /** Something that happens to a fleet. Names are drawn from a few, so that they meet. */
 const eventArbitrary = fc.oneof(
@@ -26,7 +28,7 @@ const eventArbitrary = fc.oneof(
     weight: 8,
     arbitrary: fc.record({
       kind: fc.constant("place"),
-      blocks: fc.array(fc.integer({ min: 0, max: 2 }), { maxLength: 8 }),
+      blocks: fc.array(fc.integer({ min: 0, max: 1 }), { maxLength: 8 }),
       extraTokens: fc.integer({ min: 0, max: BLOCK_TOKENS - 1 }),
       hashes: fc.boolean(),
     }),
@@ -38,11 +40,11 @@ const eventArbitrary = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant("kv"),
       worker: fc.constantFrom(...WORKERS, "stranger"),
-      tier: fc.constantFrom("device", "host", "disk"),
-      change: fc.constantFrom("stored", "removed", "cleared"),
-      blocks: fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 8 }),
+      tier: fc.constantFrom("device", "device", "host", "disk"),
+      change: fc.constantFrom("stored", "stored", "removed", "cleared"),
+      blocks: fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 1, maxLength: 8 }),
       isSnapshot: fc.boolean(),
-      skips: fc.boolean(),
+      skips: fc.integer({ min: 0, max: 9 }).map((one) => one === 0),
     }),
   },
   {
@@ -101,6 +103,30 @@ export function placementSuite(
           run(create(), script, (decision, query, fleet) => check(decision, query, fleet, mixesRoles));
         }),
       );
+    });
+
+    it("fetches, if at all, whole blocks of the prompt from a worker that has them and takes requests", () => {
+      const fleet = new PlacementFleet(create());
+      const facts = { kvBytesPerToken: 1, kvTokensTotal: 1e6, maxRunning: 64 };
+      for (const id of ["p0", "p1", "d0"]) fleet.add(id, facts);
+      const chain = chainOf(...Array.from({ length: 64 }, (_, i) => i));
+      const stored = { kind: "stored", tier: "device", parent: null, hashes: chain } as const;
+      fleet.kv("p1", { sequence: 1, isSnapshot: false, events: [stored] });
+      const numFetches = (): number => {
+        let count = 0;
+        for (let i = 0; i < 32; i++) {
+          fleet.nowMs += 7;
+          const query = { numPromptTokens: 64 * BLOCK_TOKENS + (i % 16), promptBlockHashes: chain };
+          const decision = fleet.place(query);
+          check(decision, query, fleet, mixesRoles);
+          count += decision?.candidates?.filter(({ fetch }) => fetch !== null).length ?? 0;
+        }
+        for (const id of [...fleet.placed.keys()]) fleet.over(id);
+        return count;
+      };
+      expect(numFetches() > 0).toBe(create().fetches === true);
+      fleet.ledger.setAccepting("p1", false);
+      expect(numFetches()).toBe(0);
     });
 
     it("decides the same after the same history", () => {
@@ -201,11 +227,14 @@ function run(
   ) => void,
 ): void {
   const fleet = new PlacementFleet(policy);
+  // KV is small enough to be worth fetching, whatever is said of links.
+  const facts = { kvBytesPerToken: 1 };
+  for (const id of FIRST_WORKERS) fleet.add(id, facts);
   const sequences = new Map<string, number>();
   for (const event of script) {
     fleet.nowMs += 7;
     if (event.kind === "add") {
-      if (!fleet.workers.has(event.worker)) fleet.add(event.worker);
+      if (!fleet.workers.has(event.worker)) fleet.add(event.worker, facts);
     } else if (event.kind === "remove") {
       sequences.delete(event.worker);
       if (fleet.workers.has(event.worker)) fleet.remove(event.worker);
@@ -233,7 +262,7 @@ function run(
     } else if (event.kind === "kv") {
       const { worker, tier, change, blocks, isSnapshot, skips } = event;
       const sequence = (sequences.get(worker) ?? 0) + (skips ? 2 : 1);
-      sequences.set(worker, sequence);
+      if (fleet.workers.has(worker)) sequences.set(worker, sequence);
       const hashes = chainOf(...blocks);
       const kvEvent =
         change === "stored"

@@ -38,6 +38,24 @@ describe("FleetCaches", () => {
     caches.checkInvariants(() => false);
   });
 
+  it("assumes nothing of a decode worker whose request ended before its prompt was computed", () => {
+    const caches = new FleetCaches({ maxBytes: 1 << 20 });
+    const number = caches.add("d", 1000);
+    caches.add("p", 1000);
+    const query = ask("a", 1, 2, 3);
+    for (const [isPrefilled, numTokens] of [
+      [false, 0],
+      [true, 48],
+    ] as const) {
+      caches.look(query);
+      caches.placed(query, "p", "d");
+      if (isPrefilled) caches.prefilled("a");
+      caches.over("a");
+      caches.look(query);
+      expect(caches.cachedTokens(number)).toBe(numTokens);
+    }
+  });
+
   it("forgets a prediction with its request, and everything of a worker that has gone", () => {
     const caches = new FleetCaches({ maxBytes: 1 << 20 });
     const first = caches.add("p", 1000);

@@ -32,6 +32,8 @@ interface Underway {
   readonly blockTokens: number;
   readonly prefillWorker: WorkerId;
   readonly decodeWorker: WorkerId;
+  /** Whether its first token has come. Before that nothing is handed over to the decode worker in full. */
+  isPrefilled: boolean;
 }
 
 /**
@@ -122,8 +124,13 @@ export class FleetCaches {
     if (decodeWorker !== prefillWorker)
       this.#predict(decodeWorker, hashes, "in-transfer", `d${requestId}`, nowMs);
     if (this.#workers.get(prefillWorker)?.isTold && this.#workers.get(decodeWorker)?.isTold) return;
-    const { blockTokens } = this;
-    this.#underway.set(requestId, { hashes: hashes.slice(), blockTokens, prefillWorker, decodeWorker });
+    this.#underway.set(requestId, {
+      hashes: hashes.slice(),
+      blockTokens: this.blockTokens,
+      prefillWorker,
+      decodeWorker,
+      isPrefilled: false,
+    });
   }
 
   #predict(
@@ -146,7 +153,9 @@ export class FleetCaches {
   prefilled(requestId: RequestId): void {
     this.#index.settle(`p${requestId}`);
     const underway = this.#underway.get(requestId);
-    if (underway !== undefined) this.#assume(underway.prefillWorker, underway);
+    if (underway === undefined) return;
+    underway.isPrefilled = true;
+    this.#assume(underway.prefillWorker, underway);
   }
 
   over(requestId: RequestId): void {
@@ -155,7 +164,8 @@ export class FleetCaches {
     const underway = this.#underway.get(requestId);
     if (underway === undefined) return;
     this.#underway.delete(requestId);
-    if (underway.decodeWorker !== underway.prefillWorker) this.#assume(underway.decodeWorker, underway);
+    if (underway.isPrefilled && underway.decodeWorker !== underway.prefillWorker)
+      this.#assume(underway.decodeWorker, underway);
   }
 
   #assume(id: WorkerId, { hashes, blockTokens }: Underway): void {
