@@ -202,25 +202,24 @@ export class BlockManager {
   }
 
   /** The end of a prefix is reused before its beginning, on which more depends. */
-  #releaseAll(sequence: Sequence, keep: Keep): void {
-    const numShared = Math.floor(sequence.numCachedTokens / this.blockSizeTokens);
-    let end = sequence.blocks.length;
+  #releaseAll({ blocks, numCachedTokens }: Sequence, keep: Keep): void {
+    const numShared = Math.floor(numCachedTokens / this.blockSizeTokens);
+    let end = blocks.length;
     if (keep === "none") {
       // Each goes before all others, so the last one comes last. What was found in the cache others may want: it takes its turn.
-      for (let depth = numShared; depth < end; depth++) this.#release(sequence.blocks[depth]!, keep);
+      for (let depth = numShared; depth < end; depth++) this.#pool.release(blocks[depth]!, keep);
       end = Math.min(end, numShared);
     }
     for (let depth = end - 1; depth >= 0; depth--) {
-      const block = sequence.blocks[depth]!;
+      const block = blocks[depth]!;
       // A sequence without a wish, or that nobody comes back for, changes nothing for others who had one.
       const wasKept = depth < numShared && this.#pool.isKept(block);
-      this.#release(block, wasKept ? "long" : keep === "none" ? "default" : keep);
+      this.#pool.release(block, wasKept ? "long" : keep === "none" ? "default" : keep);
     }
-  }
-
-  #release(block: number, keep: Keep): void {
-    this.#pool.release(block, keep);
-    if (this.#pool.refs(block) === 0 && this.#pool.isHashed(block)) this.#shares.cache(block);
+    for (let depth = blocks.length - 1; depth >= 0; depth--) {
+      const block = blocks[depth]!;
+      if (this.#pool.refs(block) === 0 && this.#pool.isHashed(block)) this.#shares.cache(block);
+    }
   }
 
   #trimCache({ cacheSalt, cacheShare }: Request): void {

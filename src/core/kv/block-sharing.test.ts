@@ -139,6 +139,10 @@ describe("wishes for the prefix cache", () => {
     const manager = makeManager(2);
     serve(manager, { prompt: prompt(100, 3), ...wish("none") });
     expect(serve(manager, { prompt: prompt(100, 3) })).toBe(8);
+    const own = { cacheSalt: "a", cacheShare: 0.25 };
+    const sharing = makeManager(8);
+    serve(sharing, { prompt: prompt(100, 3), ...own, ...wish("none") });
+    expect(serve(sharing, { prompt: prompt(100, 3), ...own })).toBe(8);
   });
 
   it.each([

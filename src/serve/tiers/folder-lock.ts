@@ -20,8 +20,8 @@ export async function lockFolder(path: string): Promise<{ release(): Promise<voi
   const lock = join(path, LOCK_NAME);
   const own = join(path, `${LOCK_NAME}.${process.pid}`);
   const text = await describeProcess(process.pid);
-  await writeFile(own, text, { mode: 0o600 });
   try {
+    await writeFile(own, text, { mode: 0o600 });
     // A link appears with its content and only if there is none: two workers never both succeed.
     await link(own, lock).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== "EEXIST") throw error;

@@ -85,6 +85,25 @@ describe("FetchServer", () => {
     expect(exports).toHaveLength(17);
   });
 
+  it("holds no more than half a gigabyte for its links, and answers with the beginning", async () => {
+    let letGo = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    const { server, exports } = open({ deliver: () => gate });
+    // 32,768 tokens are 384 MiB.
+    for (let i = 0; i < 3; i++) server.serve("peer", ID, [{ slot: i, start: 0, end: 32_768 }]);
+    const numTokens = exports.reduce((sum, { start, end }) => sum + end - start, 0);
+    expect(numTokens * BYTES_PER_TOKEN).toBeLessThanOrEqual(512 * 1024 * 1024);
+    expect(numTokens * BYTES_PER_TOKEN).toBeGreaterThan(500 * 1024 * 1024);
+    expect(exports.filter(({ slot }) => slot === 1)[0]!.start).toBe(0);
+    letGo();
+    await settled();
+    const numBefore = exports.length;
+    server.serve("peer", ID, [{ slot: 3, start: 0, end: 32_768 }]);
+    expect(exports.slice(numBefore).at(-1)!.end).toBe(32_768);
+  });
+
   it("reports an engine that fails", async () => {
     const error = new EngineError("native_failure", "no");
     const { server, sent, failures } = open({ exportKv: () => Promise.reject(error) });

@@ -6,6 +6,8 @@ import { piecesOf } from "./kv-pieces.ts";
 
 /** Fetches of other workers that are answered at a time; further ones get nothing, and compute. */
 const MAX_SERVED_FETCHES = 16;
+/** KV of all answers under way, which is in memory until its link has taken it; what is more is left out, and computed there. */
+const MAX_SERVED_BYTES = 512 * 1024 * 1024;
 
 export interface FetchServerPorts {
   readonly bytesPerToken: number;
@@ -27,6 +29,7 @@ interface Piece {
 export class FetchServer {
   readonly #ports: FetchServerPorts;
   #numServed = 0;
+  #servedBytes = 0;
 
   constructor(ports: FetchServerPorts) {
     this.#ports = ports;
@@ -34,14 +37,26 @@ export class FetchServer {
 
   /** All exports are queued before this returns: what is done next to the cells comes after them. */
   serve(peer: WorkerId, id: HandoffId, ranges: readonly KvRange[]): void {
-    const { exportKv } = this.#ports;
+    const { bytesPerToken, exportKv } = this.#ports;
     const isBusy = this.#numServed >= MAX_SERVED_FETCHES;
-    const pieces = (isBusy ? [] : ranges)
-      .flatMap((range) => piecesOf(range, this.#ports))
-      .map(({ slot, start, end }) => ({ start, end, exported: exportKv({ slot, start, end }) }));
-    for (const { exported } of pieces) exported.catch(() => {});
+    const pieces: Piece[] = [];
+    let bytes = 0;
+    for (const { slot, start, end } of isBusy
+      ? []
+      : ranges.flatMap((range) => piecesOf(range, this.#ports))) {
+      const pieceBytes = (end - start) * bytesPerToken;
+      if (this.#servedBytes + pieceBytes > MAX_SERVED_BYTES) break;
+      this.#servedBytes += pieceBytes;
+      bytes += pieceBytes;
+      const exported = exportKv({ slot, start, end });
+      exported.catch(() => {});
+      pieces.push({ start, end, exported });
+    }
     this.#numServed++;
-    void this.#answer(peer, id, pieces).finally(() => this.#numServed--);
+    void this.#answer(peer, id, pieces).finally(() => {
+      this.#numServed--;
+      this.#servedBytes -= bytes;
+    });
   }
 
   async #answer(peer: WorkerId, id: HandoffId, pieces: readonly Piece[]): Promise<void> {

@@ -1,10 +1,15 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { makeRequest, tokenRange } from "../../../test/support/make.ts";
+import { BlockManager } from "../../core/kv/block-manager.ts";
+import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
+import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
+import type { WorkerEffect } from "../../core/worker-effects.ts";
+import { WorkerLoop } from "../../core/worker-loop.ts";
 import { resolveWorkerConfig } from "../../protocol/worker-config.ts";
 import { StubEngine } from "../engine/stub/stub-engine.ts";
 import { createDriver } from "./assemble.ts";
-import type { WorkerDriver } from "./worker-driver.ts";
+import { WorkerDriver } from "./worker-driver.ts";
 
 const drivers: WorkerDriver[] = [];
 
@@ -21,6 +26,14 @@ function startDriver(): WorkerDriver {
   });
   drivers.push(driver);
   return driver;
+}
+
+function makeLoop(): { scheduler: Scheduler; blocks: BlockManager; loop: WorkerLoop } {
+  const blocks = new BlockManager({ numBlocks: 8, blockSizeTokens: 16, numSlots: 8, modelId: "m" });
+  const policy = findSchedulingPolicy("chunked")!;
+  const limits = { tokenBudget: 256, maxRunning: 4, maxWaiting: 4 };
+  const scheduler = new Scheduler({ policy, ...limits, endOfGenerationTokens: new Set() }, blocks);
+  return { scheduler, blocks, loop: new WorkerLoop({ scheduler, blocks, maxRequests: 8 }) };
 }
 
 afterEach(() => {
@@ -40,5 +53,40 @@ describe("worker driver", () => {
     expect(() => driver.submit(withHashes("a", 3), { kind: "local" })).toThrow(refusal);
     expect(driver.load().numWaiting + driver.load().numRunning).toBe(0);
     driver.submit(withHashes("b", 2), { kind: "local" });
+  });
+
+  it("prices each of several imports by what it took of the engine, not by what it waited for others", async () => {
+    let nowMs = 0;
+    const engine = new StubEngine({ kvCapacityTokens: 1024 });
+    const ends: Array<() => void> = [];
+    engine.importKv = () => new Promise((resolve) => ends.push(resolve));
+    const { scheduler, blocks, loop } = makeLoop();
+    const driver = new WorkerDriver({
+      ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
+      ...{ engine, loop, scheduler, blocks, tiers: null },
+      nowMs: () => nowMs,
+      onFatal: (error) => {
+        throw error;
+      },
+    });
+    drivers.push(driver);
+    const install = (end: number): WorkerEffect => ({
+      kind: "install-kv",
+      id: { requestId: "r", epoch: 0 },
+      range: { slot: 0, start: end - 16, end },
+      payload: new Uint8Array(1),
+    });
+    vi.spyOn(loop, "takeEffects").mockReturnValueOnce([install(16), install(32)]);
+    const installed = vi.spyOn(loop, "kvInstalled");
+    driver.cancel("nobody", 0);
+    for (const end of ends) {
+      nowMs += 10;
+      end();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(installed.mock.calls.map(([, end, ok, , ms]) => [end, ok, ms])).toEqual([
+      [16, true, 10],
+      [32, true, 10],
+    ]);
   });
 });

@@ -65,7 +65,8 @@ export class WorkerDriver implements WorkerService {
   #mesh: KvMesh | null = null;
   #kvAddress = "";
   #handoffBytes = 0;
-  #lastStepEndMs = 0;
+  /** When the engine ended its last call: a call behind it begins then. */
+  #engineFreeAtMs = 0;
   readonly #fetches: FetchServer;
   #draining = false;
   #stopped = false;
@@ -87,12 +88,12 @@ export class WorkerDriver implements WorkerService {
       ...this.#kvSizes,
       exportKv: (range) => this.#engine.exportKv(range),
       deliver: (peer, message) => this.#deliver(peer, message),
-      exported: () => this.#observations.engineCalled(),
+      exported: () => this.#engineCalled(),
       fatal: (error) => options.onFatal(error),
     });
     options.tiers?.driver.listen({
       report: (report) => this.#report((nowMs) => this.#loop.tierReport(report, nowMs)),
-      engineCalled: () => this.#observations.engineCalled(),
+      engineCalled: () => this.#engineCalled(),
       fatal: (error) => options.onFatal(error),
     });
   }
@@ -276,8 +277,8 @@ export class WorkerDriver implements WorkerService {
     this.#engine.execute(plan).then(
       (result) => {
         if (result.kind === "done") stepEnds();
-        this.#lastStepEndMs = this.#options.nowMs();
-        this.#loop.stepDone(plan, result, this.#lastStepEndMs);
+        this.#engineFreeAtMs = this.#options.nowMs();
+        this.#loop.stepDone(plan, result, this.#engineFreeAtMs);
         this.#pump();
       },
       (error) => this.#options.onFatal(error),
@@ -298,7 +299,7 @@ export class WorkerDriver implements WorkerService {
     const pushAll = async (): Promise<void> => {
       for (const { piece, exported } of pieces) {
         const payload = await exported;
-        this.#observations.engineCalled();
+        this.#engineCalled();
         this.#handoffBytes += payload.length;
         this.#observations.pushed(peer, id, payload.length, piece.start === range.start);
         await this.#deliver(peer, { kind: "kv", ...id, start: piece.start, end: piece.end, payload });
@@ -315,16 +316,20 @@ export class WorkerDriver implements WorkerService {
     );
   }
 
+  /** The engine has ended a call that was no step. */
+  #engineCalled(): void {
+    this.#engineFreeAtMs = this.#options.nowMs();
+    this.#observations.engineCalled();
+  }
+
   #install(id: HandoffId, range: KvRange, payload: unknown): void {
     const calledMs = this.#options.nowMs();
     this.#engine.importKv(range, payload as Uint8Array).then(
       () => {
-        this.#observations.engineCalled();
-        this.#report((nowMs) => {
-          // What the call waited for a step to end is no part of its price.
-          const ms = nowMs - Math.max(calledMs, this.#lastStepEndMs);
-          this.#loop.kvInstalled(id, range.end, true, nowMs, ms);
-        });
+        // What the call waited for others to end is no part of its price.
+        const ms = this.#options.nowMs() - Math.max(calledMs, this.#engineFreeAtMs);
+        this.#engineCalled();
+        this.#report((nowMs) => this.#loop.kvInstalled(id, range.end, true, nowMs, ms));
       },
       (error) => {
         // Bytes that do not fit are the sender's fault; anything else is ours.
