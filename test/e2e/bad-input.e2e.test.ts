@@ -343,29 +343,15 @@ describe("a command line that cannot be run", () => {
     expect(stderr).toContain(`${path}:4:3: gateway: unknown key "prot" (did you mean port?)`);
   });
 
-  it("gives line and column of a wrong type in a fleet file", async () => {
-    const path = file("fleet.yaml", "chunkTokens: many\n");
-    const { code, stderr } = await refused([path]);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`${path}:1:`) });
-  });
-
-  it("refuses a fleet file that is not YAML", async () => {
-    const path = file("fleet.yaml", "workers: [}\n");
-    const { code, stderr } = await refused([path]);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`${path}:1:`) });
-  });
-
   it("does not listen beyond this machine without keys", async () => {
     const { code, stderr } = await refused(["--host", "0.0.0.0"]);
     expect(code).toBe(2);
     expect(stderr).toContain("TWOFOLD_API_KEY");
   });
 
-  it.each([
-    ["decode workers and nothing that prefills", ["--prefill", "0", "--decode", "2"]],
-    ["prefill workers and nothing that decodes", ["--prefill", "2", "--decode", "0"]],
-  ])("does not start %s", async (what, args) => {
-    const { code, stderr } = await refused(args);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`there are ${what}`) });
+  it("does not start decode workers and nothing that prefills", async () => {
+    const { code, stderr } = await refused(["--prefill", "0", "--decode", "2"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("there are decode workers and nothing that prefills");
   });
 });

@@ -3,17 +3,20 @@ import { Rng } from "../../src/core/util/rng.ts";
 import { complete, mapConcurrently } from "../support/completions.ts";
 import { type ServerProcess, startServer } from "../support/server-process.ts";
 
-const NUM_PROMPTS = 200;
+const NUM_PROMPTS = 64;
 const MAX_PROMPT_TOKENS = 3000;
-const OUTPUT_TOKENS = 8;
+/** Decoding is cheap beside prompts, and one other token makes all that follow it others. */
+const OUTPUT_TOKENS = 24;
 const CONCURRENCY = 8;
 const SEED = 20_251_123;
+/** Less than the prompts take together, so that the engines' cells are freed, used again and compacted. */
+const KV_TOKENS = 8192;
 /** Every prompt is handed over, however short. */
 const COMMON = [
   "--ctx",
   "4096",
   "--kv-tokens",
-  "16384",
+  String(KV_TOKENS),
   "--max-running",
   "8",
   "--placement",
@@ -86,11 +89,13 @@ describe("a split fleet", () => {
 
   it("says byte for byte what one worker says, greedy and seeded, whatever the chunk size", async () => {
     const prompts = makePrompts();
+    const numTokens = prompts.reduce((sum, { prompt }) => sum + prompt.length, 0);
+    expect(numTokens).toBeGreaterThan(2 * KV_TOKENS);
     const reference = await textsOf(["--both", "1", "--chunk", "256"], prompts);
     expect(new Set(reference).size).toBeGreaterThan(NUM_PROMPTS / 2);
-    for (const chunk of ["32", "64", "256"]) {
+    for (const chunk of ["32", "256"]) {
       const split = await textsOf(["--prefill", "1", "--decode", "1", "--chunk", chunk], prompts);
       expect(split).toEqual(reference);
     }
-  }, 280_000);
+  }, 180_000);
 });
