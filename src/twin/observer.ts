@@ -38,6 +38,7 @@ export interface StepRow {
   /** Milliseconds of each step that are not the accelerators'. */
   readonly hostMs: number;
   readonly source: TimeSource;
+  /** As the last of the steps that were priced with them. */
   readonly isExtrapolated: boolean;
 }
 
@@ -59,7 +60,7 @@ export interface TwinObserver {
   stepsDone(worker: WorkerId, row: StepRow): void;
   /** KV has moved from one worker to another. */
   transferDone(from: WorkerId, to: WorkerId, bytes: number, startMs: number, endMs: number): void;
-  /** Blocks in use and blocks kept as prefix cache on a worker, whenever a step ends. */
+  /** Blocks in use and blocks kept as prefix cache on a worker, whenever a plan ends: its row of steps is looked at as a whole. */
   kvChanged(worker: WorkerId, usedBlocks: number, cachedBlocks: number, nowMs: number): void;
   /** A worker has become ready, has been lost, or is slowed down (`factor` other than 1). */
   workerChanged(worker: WorkerId, state: "ready" | "lost" | "slow", factor: number, nowMs: number): void;

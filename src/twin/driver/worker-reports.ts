@@ -10,7 +10,10 @@ import type { Transfer } from "./kv-transfers.ts";
 import { RANK, type ReportTwinEvent, type TwinEvent, type VirtualClock } from "./twin-events.ts";
 import type { TwinWorker } from "./twin-worker.ts";
 
-/** Steps are reported together, at the latest so long after the first of them has ended; as the server's workers do. */
+/**
+ * Steps are reported together, at the latest so long after the first of them was looked at; as the server's workers do. A row that
+ * nothing cuts is looked at when its last step has ended, so its first steps are heard of later than in the server.
+ */
 const STEP_REPORT_MS = 200;
 
 /** What the workers tell the gateway beside output: changes of their caches, steps, transfers. It arrives as late as output does. */

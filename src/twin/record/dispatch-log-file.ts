@@ -32,9 +32,12 @@ export class DispatchLogFile {
   }
 
   close(): void {
-    this.#write(encodeLogLine({ kind: "end", reason: this.#isFull ? "full" : "stopped" }));
-    this.#flush();
-    closeSync(this.#descriptor);
+    try {
+      this.#write(encodeLogLine({ kind: "end", reason: this.#isFull ? "full" : "stopped" }));
+      this.#flush();
+    } finally {
+      closeSync(this.#descriptor);
+    }
   }
 
   #write(line: string): void {

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readCsv } from "../csv-file.ts";
+import { CsvError, readCsv } from "../csv-file.ts";
 
 /**
  * Layer times of one model on one device as LLMServingSim profiles vLLM: `dense.csv` (layer, tokens), `per_sequence.csv` (layer,
@@ -15,7 +15,7 @@ export interface LayerTables {
   readonly moe: MoeTable | null;
 }
 
-/** Reads the tables of one folder (`…/tp1`), or returns null when it has none. */
+/** Reads the tables of one folder (`…/tp1`), or returns null when it has none. Throws `CsvError` for bad lines. */
 export function readLayerTables(folder: string): LayerTables | null {
   if (!existsSync(join(folder, "dense.csv"))) return null;
   const moePath = join(folder, "moe.csv");
@@ -30,10 +30,8 @@ export function readLayerTables(folder: string): LayerTables | null {
 function readCurves(path: string, argument: string): Map<string, Curve> {
   const points = new Map<string, Array<[number, number]>>();
   for (const row of readCsv(path, ["layer", argument, "time_us"])) {
-    const layer = row.values.layer!;
-    const point = [Number(row.values[argument]), Number(row.values.time_us)] as [number, number];
-    if (!point.every((value) => Number.isFinite(value) && value >= 0))
-      throw new Error(`${path}:${row.line}: ${argument} and time_us must be numbers from 0 up`);
+    const layer = row.text("layer");
+    const point: [number, number] = [row.number(argument, { min: 0 }), row.number("time_us", { min: 0 })];
     const list = points.get(layer);
     if (list === undefined) points.set(layer, [point]);
     else list.push(point);
@@ -136,12 +134,9 @@ function cellOf(axis: readonly number[], value: number): { readonly low: number;
 function readAttention(path: string): AttentionTable {
   const columns = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode"] as const;
   const times = new Map<string, number>();
-  for (const { line, values } of readCsv(path, [...columns, "time_us"])) {
-    const key = columns.map((column) => Number(values[column]));
-    const us = Number(values.time_us);
-    if (![...key, us].every((value) => Number.isFinite(value) && value >= 0))
-      throw new Error(`${path}:${line}: all columns must be numbers from 0 up`);
-    times.set(key.join(","), us);
+  for (const row of readCsv(path, [...columns, "time_us"])) {
+    const key = columns.map((column) => row.number(column, { min: 0 }));
+    times.set(key.join(","), row.number("time_us", { min: 0 }));
   }
   return new AttentionTable(times);
 }
@@ -171,15 +166,12 @@ export class MoeTable {
 
 function readMoe(path: string): MoeTable {
   const rows = readCsv(path, ["tokens", "activated_experts", "time_us"]);
-  if (rows.length === 0) throw new Error(`${path}: has no rows`);
+  if (rows.length === 0) throw new CsvError(`${path}: has no rows`);
   return new MoeTable(
-    rows.map(({ line, values }) => {
-      const [tokens, experts, us] = ["tokens", "activated_experts", "time_us"].map((column) =>
-        values[column] === "" ? Number.NaN : Number(values[column]),
-      ) as [number, number, number];
-      if (![tokens, experts, us].every((value) => Number.isFinite(value) && value >= 0))
-        throw new Error(`${path}:${line}: all columns must be numbers from 0 up`);
-      return { tokens, experts, us };
-    }),
+    rows.map((row) => ({
+      tokens: row.number("tokens", { min: 0 }),
+      experts: row.number("activated_experts", { min: 0 }),
+      us: row.number("time_us", { min: 0 }),
+    })),
   );
 }

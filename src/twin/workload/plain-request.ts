@@ -6,8 +6,8 @@ export const DEFAULT_TENANT = "default";
 /** Class of requests whose source knows none. */
 export const DEFAULT_KIND = "text";
 
-/** A request whose time of arrival is not known yet. */
-export type UntimedRequest = Omit<WorkloadRequest, "arrivalMs">;
+/** A request whose time of arrival is not known yet. A bound of its output is no part of it: {@link timed} would lose it. */
+export type UntimedRequest = Omit<WorkloadRequest, "arrivalMs" | "maxOutputTokens">;
 
 /** A request of the default tenant and class that shares nothing with any other. Readers override what their trace tells. */
 export function plainRequest(id: string, inputTokens: number, outputTokens: number): UntimedRequest {
