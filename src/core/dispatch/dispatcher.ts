@@ -7,7 +7,7 @@ import type { ObservedStep, PlacementDecision, PlacementPolicy, WorkerFacts } fr
 import type { SampledToken } from "../scheduler/step-plan.ts";
 import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
-import { type Flight, newFlight, queryOf, takeTokens } from "./flight.ts";
+import { type Flight, forgetUnsent, hasBegun, newFlight, queryOf, takeTokens } from "./flight.ts";
 
 export interface DispatcherLimits {
   /** Requests that are not over, waiting ones included. A further one is refused. */
@@ -279,11 +279,14 @@ export class Dispatcher {
   }
 
   #attemptFailed(flight: Flight, failure: DispatchFailure, nowMs: number): void {
+    const begun = hasBegun(flight);
+    if (begun) {
+      this.#passOn(flight, nowMs); // What came with the failure is output like any other.
+      if (flight.decision === null) return; // And may have been the last of it.
+    }
     this.#cancelLegs(flight);
     this.#settle(flight, nowMs);
-    flight.early.clear();
-    flight.finish = null;
-    const begun = flight.numEmitted > flight.request.resumedTokens.length;
+    forgetUnsent(flight);
     if (begun || failure === "too_long" || flight.epoch >= this.#options.maxAttempts)
       this.#fail(flight, failure, nowMs);
     else this.#place(flight, nowMs);

@@ -64,6 +64,19 @@ export function takeTokens(flight: Flight, index: number, tokens: readonly Sampl
   flight.fresh = fresh;
 }
 
+/** Whether any output has been passed on: then what the client has must be gone on with. */
+export function hasBegun({ request, numEmitted, fresh }: Flight): boolean {
+  return numEmitted - fresh.length > request.resumedTokens.length;
+}
+
+/** Forgets what an attempt has reported and nobody was passed, so that another attempt can begin anew. */
+export function forgetUnsent(flight: Flight): void {
+  flight.numEmitted -= flight.fresh.length;
+  flight.fresh = [];
+  flight.early.clear();
+  flight.finish = null;
+}
+
 /** What placement is asked for a request: no text, and of the output only the bound. */
 export function queryOf(request: Request, nowMs: number): PlacementQuery {
   const numResumed = request.resumedTokens.length;

@@ -50,3 +50,55 @@ test("tokens are passed on once and in order, whatever is reported when and how 
     }),
   );
 });
+
+/** A fleet of one worker, and the effects of what it reports in one batch after `earlier` ones. */
+function fail(...batches: RequestEvent[][]): { kinds: string[]; tokens: number[] } {
+  const dispatcher = new Dispatcher({
+    placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
+    maxRequests: 1,
+    maxWaitMs: 1,
+    maxAttempts: 2,
+  });
+  dispatcher.workerReady(workerFacts({ id: "w" }), 0);
+  dispatcher.submit(makeRequest({ id: "r", maxOutputTokens: LENGTH }), 0);
+  dispatcher.takeEffects();
+  for (const events of batches) {
+    dispatcher.workerEvents("w", events, 0);
+    dispatcher.checkInvariants();
+  }
+  const effects = dispatcher.takeEffects();
+  return {
+    kinds: effects.map(({ kind }) => kind),
+    tokens: effects.flatMap((effect) =>
+      effect.kind === "tokens" ? effect.tokens.map(({ token }) => token) : [],
+    ),
+  };
+}
+
+const attempt = { requestId: "r", epoch: 1 };
+const token = (index: number): RequestEvent => ({
+  kind: "token",
+  ...attempt,
+  index,
+  sampled: { token: index },
+});
+const failed: RequestEvent = { kind: "failed", ...attempt, reason: "no_space" };
+
+test("a failure that comes with the first tokens is followed by another attempt, from the first token", () => {
+  const { kinds, tokens } = fail([token(0), token(1), failed]);
+  expect(tokens).toEqual([]);
+  expect(kinds).toEqual(["cancel", "placed", "submit"]);
+});
+
+test("tokens that come with a failure are passed on when others have been", () => {
+  const { kinds, tokens } = fail([token(0)], [token(1), failed]);
+  expect(tokens).toEqual([0, 1]);
+  expect(kinds.at(-1)).toBe("error");
+});
+
+test("a failure after the last token changes nothing", () => {
+  const finish: RequestEvent = { kind: "finish", ...attempt, reason: "length", numOutputTokens: 2 };
+  const { kinds, tokens } = fail([token(0)], [token(1), finish, failed]);
+  expect(tokens).toEqual([0, 1]);
+  expect(kinds.at(-1)).toBe("finish");
+});

@@ -28,7 +28,7 @@ export interface TreeNode<Value> {
 /**
  * Sequences that share their beginnings, in bounded memory. The leaf that has not been used for longest is forgotten first; a node
  * whose children are all forgotten is a leaf again, as recent as the last of them. So a sequence is forgotten from its end, and what
- * others begin with stays as long as any of them.
+ * others begin with stays as long as one of them does.
  */
 export class RecencyTree<Value> {
   readonly root: TreeNode<Value>;

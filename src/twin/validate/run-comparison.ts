@@ -78,7 +78,7 @@ function itlOf(pairs: readonly Pair[]): ComparedMetric[] {
 const EVENT_SEED = 1;
 
 /**
- * Gaps between `numGaps` events and the one before them, from the gaps between tokens: every token after the first is as likely as any
+ * Gaps between `numGaps` events and the one before them, from the gaps between tokens: every token after the first is as likely as each
  * other to be the last of an event. That a response had so many events is a fact of its run, like its length: on the built-in model one
  * token in eight has no text, and which of the others come together changes from run to run.
  */

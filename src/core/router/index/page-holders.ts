@@ -36,7 +36,7 @@ class GroupPool {
 }
 
 /**
- * Which workers have which blocks of a page: one holder for each worker that has any, ascending by worker, with a mask per tier and
+ * Which workers have which blocks of a page: one holder for each worker with at least one, ascending by worker, with a mask per tier and
  * provenance. The only holder of a page is in its record; two and more are a group in a pool of its size class.
  */
 export class PageHolders {

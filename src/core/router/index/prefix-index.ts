@@ -72,7 +72,7 @@ interface IndexedWorker {
  * full pages that one worker has, and 20 to 27 bytes per (block, worker) entry on a trace (`npm run bench:index`, which measures it: the
  * arrays' own objects add 1 %).
  *
- * Cost: a look-up is one search per page and two comparisons in it, and a step for every worker that has any of the page; an event is one
+ * Cost: a look-up is one search per page and two comparisons in it, and a step for every worker with part of the page; an event is one
  * search per block. {@link removeWorker}, a snapshot and `cleared` look at every page, besides what they remove.
  */
 export class PrefixIndex {
