@@ -18,7 +18,8 @@ import {
   type SenderEffect,
 } from "./handoff/sender.ts";
 import type { BlockManager } from "./kv/block-manager.ts";
-import type { Onboarder, TierReport } from "./kv/tiers/onboarder.ts";
+import type { Onboarder } from "./kv/tiers/onboarder.ts";
+import type { TierReport } from "./kv/tiers/tier-effects.ts";
 import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";

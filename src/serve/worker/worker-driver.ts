@@ -89,6 +89,10 @@ export class WorkerDriver implements WorkerService {
       exportKv: (range) => this.#engine.exportKv(range),
       deliver: (peer, message) => this.#deliver(peer, message),
       exported: () => this.#engineCalled(),
+      nowMs: options.nowMs,
+      readTier: (piece, positions) => options.tiers!.driver.read(piece, positions),
+      answered: (answer, bad) =>
+        this.#report((nowMs) => this.#loop.tierReport({ kind: "answered", answer, bad }, nowMs)),
       fatal: (error) => options.onFatal(error),
     });
     options.tiers?.driver.listen({
@@ -251,7 +255,7 @@ export class WorkerDriver implements WorkerService {
         this.#install(effect.id, effect.range, effect.payload);
         return;
       case "serve-kv":
-        this.#fetches.serve(effect.peer, effect.id, effect.ranges);
+        this.#fetches.serve(effect);
         return;
       case "send":
         this.#send(effect.peer, effect.message);

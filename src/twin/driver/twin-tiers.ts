@@ -1,7 +1,7 @@
 import type { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers, type OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
 import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { TwinTier, TwinWorkerSpec } from "../twin-spec.ts";
 
@@ -23,6 +23,8 @@ interface Lane {
 /** The lower tiers of one simulated worker: the production bookkeeping, and the time that bytes take. */
 export class TwinTiers {
   readonly tiers: KvTiers;
+  /** Accelerators send KV from their own memory: the server's bound is one of a process. */
+  readonly maxExportedBytes = Number.POSITIVE_INFINITY;
   readonly #spec: ReadonlyMap<LowerTier, TwinTier>;
   readonly #perf: PerfModel;
   readonly #reads = new Map<LowerTier, Lane>();
@@ -64,7 +66,7 @@ export class TwinTiers {
     const bytes = numTokens * this.#perf.kvBytesPerToken;
     if (effect.kind === "read-tier") {
       const { read, piece } = effect;
-      const atMs = this.#move(this.#reads.get(piece.tier)!, piece.tier, bytes, nowMs);
+      const atMs = this.read(piece.tier, bytes, nowMs);
       return [{ atMs, report: { kind: "read", read, payload: bytes, ms: this.#ms(piece.tier, bytes) } }];
     }
     const { segment, tiers } = effect;
@@ -74,6 +76,11 @@ export class TwinTiers {
       atMs: this.#move(this.#writes.get(tier)!, tier, bytes, exportedMs),
       report: { kind: "written", tier, segment, bytes },
     }));
+  }
+
+  /** When bytes that are asked for now have been read, after those that were asked for before. */
+  read(tier: LowerTier, bytes: number, nowMs: number): number {
+    return this.#move(this.#reads.get(tier)!, tier, bytes, nowMs);
   }
 
   #move(lane: Lane, tier: LowerTier, bytes: number, nowMs: number): number {

@@ -68,6 +68,10 @@ export class KvTiers {
     );
   }
 
+  get bytesPerToken(): number {
+    return this.#options.bytesPerToken;
+  }
+
   get stats(): ReadonlyArray<readonly [LowerTier, TierStats]> {
     return this.#caches.map((cache) => [cache.tier, cache.stats]);
   }
@@ -129,7 +133,7 @@ export class KvTiers {
     const pieces: TierPiece[] = [];
     let at = from;
     for (;;) {
-      const next = this.#nextPieces(chain, at, to);
+      const next = this.find(chain, at, to);
       if (next.length === 0) break;
       pieces.push(...next);
       for (const { numBlocks } of next) at += numBlocks;
@@ -147,10 +151,10 @@ export class KvTiers {
     return chosen;
   }
 
-  /** What the nearest tier that holds block `from` holds from there on. */
-  #nextPieces(chain: Int32Array, from: number, to: number): TierPiece[] {
+  /** What the nearest tier that holds block `from` holds from there on. `hashes` are those of the chain from block `base` on. */
+  find(hashes: Int32Array, from: number, to: number, base = 0): TierPiece[] {
     for (const cache of this.#caches) {
-      const pieces = cache.match(chain, from, to);
+      const pieces = cache.match(hashes, from, to, base);
       if (pieces.length > 0) return pieces;
     }
     return [];
