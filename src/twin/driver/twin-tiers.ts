@@ -20,11 +20,19 @@ interface Lane {
   freeAtMs: number;
 }
 
+/**
+ * Limits of what waits in a worker: a profile of our own engine has the server's, by default, since memory of a process and calls of an
+ * engine are bounded there. An accelerator moves KV from its own memory; only the tier itself is bounded.
+ */
+function limitOf({ perf }: TwinWorkerSpec): number | undefined {
+  return perf.handoff === undefined ? Number.POSITIVE_INFINITY : undefined;
+}
+
 /** The lower tiers of one simulated worker: the production bookkeeping, and the time that bytes take. */
 export class TwinTiers {
   readonly tiers: KvTiers;
-  /** Accelerators send KV from their own memory: the server's bound is one of a process. */
-  readonly maxExportedBytes = Number.POSITIVE_INFINITY;
+  /** See {@link limitOf}. */
+  readonly maxExportedBytes: number | undefined;
   readonly #spec: ReadonlyMap<LowerTier, TwinTier>;
   readonly #perf: PerfModel;
   readonly #reads = new Map<LowerTier, Lane>();
@@ -36,6 +44,7 @@ export class TwinTiers {
     kvEvents: KvEventLog | undefined,
   ) {
     this.#perf = spec.perf;
+    this.maxExportedBytes = limitOf(spec);
     this.#spec = new Map(options.tiers.map((tier) => [tier.tier, tier]));
     for (const { tier } of options.tiers) {
       this.#reads.set(tier, { freeAtMs: 0 });
@@ -46,8 +55,8 @@ export class TwinTiers {
       eviction: options.eviction,
       blockSizeTokens: spec.blockTokens,
       bytesPerToken: spec.perf.kvBytesPerToken,
-      // Accelerators have links and memory of another size than the machines that the server's bound is made for.
-      maxPendingBytes: Number.POSITIVE_INFINITY,
+      maxPendingBytes: limitOf(spec),
+      maxPendingSegments: limitOf(spec),
       kvEvents,
     });
   }

@@ -22,7 +22,9 @@ export interface KvTiersOptions {
   /** Is told what can be found in the tiers. */
   readonly kvEvents?: KvEventLog | undefined;
   /** Default: {@link MAX_PENDING_TIER_BYTES}. */
-  readonly maxPendingBytes?: number;
+  readonly maxPendingBytes?: number | undefined;
+  /** Segments that may wait to be written to one tier; by default what suits the engine of a process. */
+  readonly maxPendingSegments?: number | undefined;
 }
 
 /**
@@ -60,6 +62,7 @@ export class KvTiers {
           tier,
           maxBytes,
           maxPendingBytes: options.maxPendingBytes ?? MAX_PENDING_TIER_BYTES,
+          maxPendingSegments: options.maxPendingSegments,
           eviction: evictionPolicy(options.eviction),
           recomputeMs: (start, end) => this.rule.prefill.ms(start, end) ?? end - start,
           blockSizeTokens,

@@ -14,6 +14,8 @@ export interface TierEntry extends Ranked {
   readonly children: Set<TierEntry>;
   /** Reads under way. */
   numPins: number;
+  /** Why it can't be evicted: its own reasons, and children that can't be. */
+  numLocks: number;
   lastUse: number;
   numUses: number;
 }

@@ -2,6 +2,7 @@ import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
 import { type EvictionPolicy, EvictionQueue } from "./eviction.ts";
+import { LockedRoom } from "./locked-room.ts";
 import {
   type LowerTier,
   numBlocksOf,
@@ -22,6 +23,8 @@ export interface TierCacheOptions {
   readonly maxBytes: number;
   /** Bytes of segments that are being written; what would exceed it is not taken in. */
   readonly maxPendingBytes: number;
+  /** The same for their number. Default: {@link MAX_PENDING_SEGMENTS}. */
+  readonly maxPendingSegments?: number | undefined;
   readonly eviction: EvictionPolicy;
   /** Milliseconds to compute positions [start, end) again. */
   readonly recomputeMs: (start: number, end: number) => number;
@@ -40,6 +43,7 @@ export class TierCache {
   readonly tier: LowerTier;
   readonly #options: TierCacheOptions;
   readonly #forest = new SegmentForest();
+  readonly #locked = new LockedRoom();
   readonly #evictable = new EvictionQueue<Entry>();
   #deletions: Segment[] = [];
   #isOn = true;
@@ -132,14 +136,19 @@ export class TierCache {
       parent !== undefined &&
       this.#isOn &&
       bytes <= this.#options.maxBytes &&
-      this.#numPending < MAX_PENDING_SEGMENTS &&
+      this.#numPending < (this.#options.maxPendingSegments ?? MAX_PENDING_SEGMENTS) &&
       this.#pendingBytes + bytes <= this.#options.maxPendingBytes;
     if (!fits) return this.#drop(segment);
     // Linked first, so that making room does not take the segment's own parent.
     const entry = this.#link(segment, parent, bytes);
     this.#numPending++;
     this.#pendingBytes += bytes;
-    if (this.#makeRoom()) return true;
+    const { bytes: lockedBytes, numBlocks } = this.#locked;
+    if (lockedBytes <= this.#options.maxBytes && numBlocks <= MAX_TIER_BLOCKS) {
+      this.#makeRoom();
+      return true;
+    }
+    // Whatever were evicted, it would not fit.
     this.#forget(entry);
     return this.#drop(segment);
   }
@@ -190,6 +199,7 @@ export class TierCache {
     this.#numPending--;
     this.#pendingBytes -= entry.bytes;
     this.#bytes += bytes - entry.bytes;
+    this.#locked.grew(bytes - entry.bytes);
     entry.bytes = bytes;
     this.#store(entry);
     this.#makeRoom();
@@ -220,6 +230,7 @@ export class TierCache {
     const pinned = this.#forest.get(segment);
     assert(pinned?.isStored, "only what is stored can be read");
     pinned.numPins++;
+    this.#locked.lock(pinned);
     this.#touch(pinned);
   }
 
@@ -227,6 +238,7 @@ export class TierCache {
     const entry = this.#forest.get(segment);
     if (entry === undefined) return;
     entry.numPins--;
+    this.#locked.unlock(entry);
     this.#rank(entry);
   }
 
@@ -245,12 +257,14 @@ export class TierCache {
       parent,
       children: new Set(),
       numPins: 0,
+      numLocks: 0,
       lastUse: ++this.#numUses,
       numUses: 1,
       rank: 0,
       heapAt: -1,
     };
     this.#forest.add(entry);
+    this.#locked.lock(entry);
     this.#bytes += bytes;
     if (parent !== null) this.#rank(parent);
     return entry;
@@ -258,6 +272,7 @@ export class TierCache {
 
   #store(entry: Entry): void {
     entry.isStored = true;
+    this.#locked.unlock(entry);
     this.#rank(entry);
     if (entry.parent?.isReachable ?? true) this.#describe([entry]);
   }
@@ -295,20 +310,21 @@ export class TierCache {
     }
   }
 
-  #makeRoom(): boolean {
+  #makeRoom(): void {
     while (this.#bytes > this.#options.maxBytes || this.#forest.numBlocks > MAX_TIER_BLOCKS) {
       const entry = this.#evictable.first();
-      if (entry === null) return false;
+      if (entry === null) return;
       this.#floor = entry.rank;
       this.#evictions += numBlocksOf(entry.segment);
       this.#forget(entry);
     }
-    return true;
   }
 
   /** Removes an entry and everything below it. */
   #forget(root: Entry): void {
-    for (const entry of this.#forest.cut(root)) {
+    const entries = this.#forest.cut(root);
+    this.#locked.removed(entries);
+    for (const entry of entries) {
       this.#evictable.remove(entry);
       this.#bytes -= entry.bytes;
       if (!entry.isStored) {
@@ -326,6 +342,7 @@ export class TierCache {
   /** Throws unless indexes, trees, sums and the order of eviction agree. Linear in what is held. */
   checkInvariants(): void {
     this.#forest.checkInvariants();
+    this.#locked.checkInvariants(this.#forest.all());
     let bytes = 0;
     let pendingBytes = 0;
     let numPending = 0;
