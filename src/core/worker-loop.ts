@@ -51,7 +51,6 @@ export class WorkerLoop {
   #events: RequestEvent[] = [];
   #nextOrder = 0;
   readonly #onboarder: Onboarder | null;
-  #stepStartMs = 0;
 
   /** `maxRequests` bounds everything that is not over, whatever it waits for. */
   constructor(options: {
@@ -140,9 +139,9 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
-  /** The engine has executed a plan. */
-  stepDone(plan: StepPlan, result: StepResult, nowMs: number): void {
-    if (result.kind === "done") this.#onboarder?.learnStep(plan, nowMs - this.#stepStartMs);
+  /** The engine has executed a plan, the last step of which took `ms` of it: waits for its other calls are no part of a step's price. */
+  stepDone(plan: StepPlan, result: StepResult, nowMs: number, ms: number): void {
+    if (result.kind === "done") this.#onboarder?.learnStep(plan, ms);
     for (const update of this.#scheduler.apply(plan, result)) this.#afterStep(update, nowMs);
     this.#turn(nowMs);
   }
@@ -377,7 +376,6 @@ export class WorkerLoop {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) {
-        this.#stepStartMs = nowMs;
         this.#effects.push({ kind: "execute", plan });
       }
       // What was to come up is gone already, for one that was admitted just now.

@@ -151,7 +151,7 @@ export class NaiveWorker {
     if (job.kind === "kv-ops") this.cells.apply(job.ops);
     else if (job.kind === "execute") {
       // A token takes a millisecond as far as the loop learns from it; otherwise time stands still.
-      this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs + job.plan.numTokens);
+      this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs, job.plan.numTokens);
     } else if (job.kind === "offload") this.#offload(job);
     else if (job.kind === "serve-kv") this.#serve(job);
     else if (job.kind === "push-kv") this.#push(job.peer, job.id, job.range, nowMs);

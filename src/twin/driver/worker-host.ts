@@ -193,7 +193,7 @@ export class WorkerHost {
     this.#beginSteps(worker, count);
     if (count > 1) loop.stepsRepeated(plan, engine.report(count - 1));
     // The times of the steps are read while its tokens are passed on, so the next one begins afterwards.
-    loop.stepDone(plan, engine.finish(), this.#nowMs);
+    loop.stepDone(plan, engine.finish(), this.#nowMs, engine.lastStepMs);
     const effects = loop.takeEffects();
     for (const effect of effects) if (effect.kind === "emit") this.#carryOut(worker, effect);
     this.#tracks.endSteps();
@@ -274,7 +274,7 @@ export class WorkerHost {
     if (plan === null) return;
     worker.engine.abort();
     worker.rowVersion++;
-    worker.loop.stepDone(plan, { kind: "aborted" }, this.#nowMs);
+    worker.loop.stepDone(plan, { kind: "aborted" }, this.#nowMs, 0);
   }
 
   #push(worker: TwinWorker, peer: WorkerId, id: HandoffId, start: number, end: number): void {
