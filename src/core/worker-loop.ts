@@ -18,7 +18,8 @@ import {
   type SenderEffect,
 } from "./handoff/sender.ts";
 import type { BlockManager } from "./kv/block-manager.ts";
-import type { Onboarder, TierReport } from "./kv/tiers/onboarder.ts";
+import type { Onboarder } from "./kv/tiers/onboarder.ts";
+import type { TierReport } from "./kv/tiers/tier-effects.ts";
 import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
@@ -52,7 +53,6 @@ export class WorkerLoop {
   #events: RequestEvent[] = [];
   #nextOrder = 0;
   readonly #onboarder: Onboarder | null;
-  #stepStartMs = 0;
 
   /** `maxRequests` bounds everything that is not over, whatever it waits for. */
   constructor(options: {
@@ -142,9 +142,9 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
-  /** The engine has executed a plan. */
-  stepDone(plan: StepPlan, result: StepResult, nowMs: number): void {
-    if (result.kind === "done") this.#onboarder?.learnStep(plan, nowMs - this.#stepStartMs);
+  /** The engine has executed a plan, the last step of which took `ms` of it: waits for its other calls are no part of a step's price. */
+  stepDone(plan: StepPlan, result: StepResult, nowMs: number, ms: number): void {
+    if (result.kind === "done") this.#onboarder?.learnStep(plan, ms);
     for (const update of this.#scheduler.apply(plan, result)) this.#afterStep(update, nowMs);
     this.#turn(nowMs);
   }
@@ -379,7 +379,6 @@ export class WorkerLoop {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) {
-        this.#stepStartMs = nowMs;
         this.#effects.push({ kind: "execute", plan });
       }
       // What was to come up is gone already, for one that was admitted just now.

@@ -247,7 +247,7 @@ export class PrefixIndex {
     holders.open(pageOf(ref));
     const slot = slotOf(ref);
     const { words, base, count } = holders;
-    const { device, host, disk, confirmedDevice } = out;
+    const { device, host, disk, confirmed } = out;
     const end = base + count * HOLDER_WORDS;
     const all = lowBits(run) << slot;
     let goesOn = false;
@@ -255,19 +255,20 @@ export class PrefixIndex {
       const worker = words[at]!;
       if (disk[worker] !== i) continue;
       // Most workers have all of it, and by their own events: then they have it in every sense.
-      if ((words[at + HELD.device]! & all) === all && confirmedDevice[worker] === i) {
+      const onDevice = words[at + HELD.device]!;
+      if ((onDevice & all) === all && device[worker] === i && confirmed[worker] === i) {
         if (i === 0) out.workers[out.numWorkers++] = worker;
-        confirmedDevice[worker] = device[worker] = host[worker] = disk[worker] = i + run;
+        confirmed[worker] = device[worker] = host[worker] = disk[worker] = i + run;
         goesOn = true;
         continue;
       }
-      const confirmed = words[at + HELD.device]!;
-      const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const near = onDevice | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
       const nearby = near | words[at + HELD.host]!;
-      const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
+      const lower = words[at + HELD.host]! | words[at + HELD.disk]!;
+      const anywhere = leadingRun(near | lower, slot, run);
       if (anywhere === 0) continue;
       if (i === 0) out.workers[out.numWorkers++] = worker;
-      if (confirmedDevice[worker] === i) confirmedDevice[worker] = i + leadingRun(confirmed, slot, run);
+      if (confirmed[worker] === i) confirmed[worker] = i + leadingRun(onDevice | lower, slot, run);
       if (device[worker] === i) device[worker] = i + leadingRun(near, slot, run);
       if (host[worker] === i) host[worker] = i + leadingRun(nearby, slot, run);
       disk[worker] = i + anywhere;
