@@ -222,22 +222,28 @@ export class PrefixIndex {
     const { pages, table } = this.#store;
     pages.tick();
     const count = Math.min(numBlocks, Math.floor(hashes.length / HASH_WORDS));
-    let warmFrom = -1;
-    let warmTo = -1;
+    if (count === 0) return;
+    let ref = table.find(hashes, 0);
     let numAhead = 1;
-    for (let i = 0; i < count; ) {
-      const ref = table.find(hashes, i * HASH_WORDS);
-      if (ref === NONE) break;
+    let warmFrom = NONE;
+    let warmTo = NONE;
+    for (let i = 0; i < count && ref !== NONE; ) {
+      const page = pageOf(ref);
       const run = pages.matchRun(ref, hashes, i * HASH_WORDS, count - i);
-      pages.touch(pageOf(ref));
-      if (!this.#overlap(ref, i, run, out)) break;
+      pages.touch(page);
+      if (!this.#overlap(ref, i, run, out)) return;
       i += run;
-      if (i < warmTo && (i - warmFrom) % PAGE_BLOCKS === 0) continue;
-      // Where the next pages begin, if they are full: ever more of them, since most prompts end soon.
-      if (numAhead > 1) table.warmPages(hashes, i, numAhead, PAGE_BLOCKS);
-      warmFrom = i;
-      warmTo = i + numAhead * PAGE_BLOCKS;
-      numAhead = Math.min(2 * numAhead, MAX_PAGES_AHEAD, Math.ceil((count - i) / PAGE_BLOCKS));
+      if (i >= count) return;
+      ref = pages.onward(page, hashes, i * HASH_WORDS);
+      if (ref === NONE) ref = table.find(hashes, i * HASH_WORDS);
+      const next = pageOf(ref);
+      if (next > warmFrom && next <= warmTo) continue;
+      // Ever more pages, since most prompts end soon; and few again where a chain goes on elsewhere than was guessed.
+      numAhead =
+        next === page + 1 ? Math.min(2 * numAhead, MAX_PAGES_AHEAD, Math.ceil((count - i) / PAGE_BLOCKS)) : 2;
+      if (ref !== NONE) pages.warmBehind(next, numAhead);
+      warmFrom = next;
+      warmTo = next + numAhead;
     }
   }
 
