@@ -231,7 +231,8 @@ export class PrefixIndex {
       const page = pageOf(ref);
       const run = pages.matchRun(ref, hashes, i * HASH_WORDS, count - i);
       pages.touch(page);
-      if (!this.#overlap(ref, i, run, out)) return;
+      if (i === 0) this.#begin(ref, run, out);
+      else if (!this.#overlap(ref, i, run, out)) return;
       i += run;
       if (i >= count) return;
       ref = pages.onward(page, hashes, i * HASH_WORDS);
@@ -245,6 +246,40 @@ export class PrefixIndex {
       warmFrom = next;
       warmTo = next + numAhead;
     }
+  }
+
+  /** Notes what each worker has of the first `run` blocks: as {@link #overlap}, without anything to go on from. */
+  #begin(ref: number, run: number, out: Overlaps): void {
+    const { holders } = this.#store;
+    holders.open(pageOf(ref));
+    const slot = slotOf(ref);
+    const { words, base, count } = holders;
+    const { device, host, disk, confirmedDevice, workers } = out;
+    const end = base + count * HOLDER_WORDS;
+    const all = lowBits(run) << slot;
+    let numWorkers = 0;
+    for (let at = base; at < end; at += HOLDER_WORDS) {
+      const worker = words[at]!;
+      const confirmed = words[at + HELD.device]!;
+      if ((confirmed & all) === all) {
+        confirmedDevice[worker] = run;
+        device[worker] = run;
+        host[worker] = run;
+        disk[worker] = run;
+        workers[numWorkers++] = worker;
+        continue;
+      }
+      const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const nearby = near | words[at + HELD.host]!;
+      const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
+      if (anywhere === 0) continue;
+      confirmedDevice[worker] = leadingRun(confirmed, slot, run);
+      device[worker] = leadingRun(near, slot, run);
+      host[worker] = leadingRun(nearby, slot, run);
+      disk[worker] = anywhere;
+      workers[numWorkers++] = worker;
+    }
+    out.numWorkers = numWorkers;
   }
 
   /** Adds `run` blocks to what each worker has that had all `i` before; false when nobody has all of them. */
@@ -262,7 +297,6 @@ export class PrefixIndex {
       if (disk[worker] !== i) continue;
       // Most workers have all of it, and by their own events: then they have it in every sense.
       if ((words[at + HELD.device]! & all) === all && confirmedDevice[worker] === i) {
-        if (i === 0) out.workers[out.numWorkers++] = worker;
         confirmedDevice[worker] = device[worker] = host[worker] = disk[worker] = i + run;
         goesOn = true;
         continue;
@@ -272,7 +306,6 @@ export class PrefixIndex {
       const nearby = near | words[at + HELD.host]!;
       const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
       if (anywhere === 0) continue;
-      if (i === 0) out.workers[out.numWorkers++] = worker;
       if (confirmedDevice[worker] === i) confirmedDevice[worker] = i + leadingRun(confirmed, slot, run);
       if (device[worker] === i) device[worker] = i + leadingRun(near, slot, run);
       if (host[worker] === i) host[worker] = i + leadingRun(nearby, slot, run);
