@@ -86,6 +86,8 @@ export class BlockPages {
   /** Where the search for a page to evict goes on. */
   #hand = 0;
   #now = 0;
+  /** Keeps the compiler from leaving out reads whose results nobody uses. */
+  warmed = 0;
   /** A page without parent that has room, or -1. */
   openRoot = NONE;
 
@@ -150,12 +152,30 @@ export class BlockPages {
     return same;
   }
 
-  /** Reads where a block is and where its page ends, so that both are near when they are needed: see `BlockTable.warm`. */
-  warm(ref: number): number {
-    const chunk = this.chunks[ref >> (SLOT_BITS + CHUNK_PAGE_BITS)]!;
-    const base = this.baseOf(ref >> SLOT_BITS);
-    const hash = chunk[base + PAGE.hashes + (ref & (PAGE_BLOCKS - 1)) * HASH_WORDS]!;
-    return chunk[base]! ^ hash ^ chunk[base + PAGE_WORDS - 1]!;
+  /**
+   * The first block of the page's latest child when it carries the hash, else -1. Where a chain is a conversation's and not a prompt's that
+   * many begin with, it goes on there nearly always, and the table need not be asked.
+   */
+  onward(page: number, hashes: Int32Array, at: number): number {
+    const child = this.get(page, PAGE.firstChild);
+    if (child === NONE) return NONE;
+    const ref = child << SLOT_BITS;
+    return (this.get(child, PAGE.live) & 1) !== 0 && this.equals(ref, hashes, at) ? ref : NONE;
+  }
+
+  /**
+   * Reads what a look-up reads first of `count` pages behind a page: chains that were stored at once are in pages one behind the other.
+   * See `BlockTable.warm`.
+   */
+  warmBehind(page: number, count: number): void {
+    const to = Math.min(page + count, this.#numPages - 1);
+    let sum = 0;
+    for (let next = page + 1; next <= to; next++) {
+      const chunk = this.chunks[next >> CHUNK_PAGE_BITS]!;
+      const base = this.baseOf(next);
+      sum ^= chunk[base + PAGE.firstChild]! ^ chunk[base + PAGE.hashes]! ^ chunk[base + PAGE_WORDS - 1]!;
+    }
+    this.warmed = sum;
   }
 
   /** Writes a block's hash. */

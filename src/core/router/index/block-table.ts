@@ -14,10 +14,15 @@ import {
 
 /** The tag is above the bits of the bucket. */
 const TAG_SHIFT = 6;
-/** Three words with the tags of the twelve places; a tag of 0 means that the place is empty. */
-const TAGS = BUCKET_PLACES;
+/**
+ * A bucket begins with three words of tags of its twelve places; a tag of 0 means that the place is empty. They and what has run over
+ * are first, since arrays begin anywhere in a cache line: places are filled in order, so most searches end in the line they began in.
+ */
+const TAGS = 0;
 /** Low half: how many blocks of this bucket stand in later ones. High half: how far at most. */
-const OVERFLOW = 15;
+const OVERFLOW = 3;
+/** The blocks in the places. */
+const REFS = 4;
 /** A segment splits when 85 % of its places are taken, and joins its twin below 40 % when both together would take 65 %. */
 const SPLIT_ABOVE = 652;
 const JOIN_BELOW = 307;
@@ -66,7 +71,7 @@ export class BlockTable {
       for (let at4 = 0; at4 < BUCKET_PLACES; at4 += 4) {
         let matches = zeroBytes(chunk[bucket + TAGS + (at4 >> 2)]! ^ pattern);
         for (; matches !== 0; matches &= matches - 1) {
-          const ref = chunk[bucket + at4 + firstByte(matches)]!;
+          const ref = chunk[bucket + REFS + at4 + firstByte(matches)]!;
           if (this.#pages.equals(ref, hashes, at)) return ref;
         }
       }
@@ -86,17 +91,6 @@ export class BlockTable {
     this.warmed = sum;
   }
 
-  /** As {@link warm}, for the pages as well. */
-  warmPages(hashes: Int32Array, first: number, count: number, step: number): void {
-    this.warm(hashes, first, count, step);
-    let sum = 0;
-    for (let i = 0; i < count; i++) {
-      const ref = this.#candidate(keyOf(hashes, (first + i * step) * HASH_WORDS));
-      if (ref !== -1) sum ^= this.#pages.warm(ref);
-    }
-    this.warmed = sum;
-  }
-
   /** As {@link warm}, for blocks of a page that are about to be removed. */
   warmBlocks(page: number, mask: number): void {
     let sum = 0;
@@ -105,25 +99,12 @@ export class BlockTable {
     this.warmed = sum;
   }
 
-  /** Both ends of a bucket: it may lie across two cache lines. */
+  /** The tags alone: see {@link TAGS}. */
   #warmBucket(key: number): number {
     const segment = this.#segmentOf(key);
     const chunk = this.#segments.wordsOf(segment);
     const bucket = this.#segments.baseOf(segment) + (key & (BUCKETS - 1)) * BUCKET_WORDS;
-    return chunk[bucket]! ^ chunk[bucket + OVERFLOW]!;
-  }
-
-  /** A block in the hash's own bucket with its tag, or -1. */
-  #candidate(key: number): number {
-    const segment = this.#segmentOf(key);
-    const chunk = this.#segments.wordsOf(segment);
-    const bucket = this.#segments.baseOf(segment) + (key & (BUCKETS - 1)) * BUCKET_WORDS;
-    const pattern = Math.imul(tagOf(key), EVERY_BYTE);
-    for (let group = 0; group < 3; group++) {
-      const matches = zeroBytes(chunk[bucket + TAGS + group]! ^ pattern);
-      if (matches !== 0) return chunk[bucket + group * 4 + firstByte(matches)]!;
-    }
-    return -1;
+    return chunk[bucket + TAGS]!;
   }
 
   /**
@@ -151,7 +132,7 @@ export class BlockTable {
     const from = this.#segments.baseOf(segment);
     const place = this.#placeOf(chunk, from, key, ref);
     const bucket = place & ~(BUCKET_WORDS - 1);
-    const index = place & (BUCKET_WORDS - 1);
+    const index = (place & (BUCKET_WORDS - 1)) - REFS;
     chunk[bucket + TAGS + (index >> 2)]! &= ~(0xff << ((index & 3) * 8));
     const home = from + (key & (BUCKETS - 1)) * BUCKET_WORDS;
     if (bucket !== home) {
@@ -190,7 +171,7 @@ export class BlockTable {
       for (let at4 = 0; at4 < BUCKET_PLACES; at4 += 4) {
         let matches = zeroBytes(chunk[bucket + TAGS + (at4 >> 2)]! ^ pattern);
         for (; matches !== 0; matches &= matches - 1) {
-          const place = bucket + at4 + firstByte(matches);
+          const place = bucket + REFS + at4 + firstByte(matches);
           if (chunk[place] === ref) return place;
         }
       }
@@ -199,9 +180,7 @@ export class BlockTable {
     assert(false, `block ${ref} is not in the table`);
   }
 
-  #tagAt(chunk: Int32Array, place: number): number {
-    const index = place & (BUCKET_WORDS - 1);
-    const bucket = place - index;
+  #tagAt(chunk: Int32Array, bucket: number, index: number): number {
     return (chunk[bucket + TAGS + (index >> 2)]! >>> ((index & 3) * 8)) & 0xff;
   }
 
@@ -217,7 +196,7 @@ export class BlockTable {
         const empty = zeroBytes(chunk[bucket + TAGS + group]!);
         if (empty === 0) continue;
         const byte = firstByte(empty);
-        chunk[bucket + group * 4 + byte] = ref;
+        chunk[bucket + REFS + group * 4 + byte] = ref;
         chunk[bucket + TAGS + group]! |= tagOf(key) << (byte * 8);
         if (distance > 0) this.#runOver(chunk, from + home * BUCKET_WORDS + OVERFLOW, distance);
         return;
@@ -237,8 +216,8 @@ export class BlockTable {
     let count = 0;
     for (let bucket = from; bucket < from + SEGMENT_WORDS; bucket += BUCKET_WORDS) {
       for (let index = 0; index < BUCKET_PLACES; index++) {
-        if (this.#tagAt(chunk, bucket + index) === 0) continue;
-        this.#movedRefs[count++] = chunk[bucket + index]!;
+        if (this.#tagAt(chunk, bucket, index) === 0) continue;
+        this.#movedRefs[count++] = chunk[bucket + REFS + index]!;
       }
     }
     // By themselves, so that the processor reads many pages at once.

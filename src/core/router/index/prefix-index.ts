@@ -222,23 +222,65 @@ export class PrefixIndex {
     const { pages, table } = this.#store;
     pages.tick();
     const count = Math.min(numBlocks, Math.floor(hashes.length / HASH_WORDS));
-    let warmFrom = -1;
-    let warmTo = -1;
+    if (count === 0) return;
+    let ref = table.find(hashes, 0);
     let numAhead = 1;
-    for (let i = 0; i < count; ) {
-      const ref = table.find(hashes, i * HASH_WORDS);
-      if (ref === NONE) break;
+    let warmFrom = NONE;
+    let warmTo = NONE;
+    for (let i = 0; i < count && ref !== NONE; ) {
+      const page = pageOf(ref);
       const run = pages.matchRun(ref, hashes, i * HASH_WORDS, count - i);
-      pages.touch(pageOf(ref));
-      if (!this.#overlap(ref, i, run, out)) break;
+      pages.touch(page);
+      if (i === 0) this.#begin(ref, run, out);
+      else if (!this.#overlap(ref, i, run, out)) return;
       i += run;
-      if (i < warmTo && (i - warmFrom) % PAGE_BLOCKS === 0) continue;
-      // Where the next pages begin, if they are full: ever more of them, since most prompts end soon.
-      if (numAhead > 1) table.warmPages(hashes, i, numAhead, PAGE_BLOCKS);
-      warmFrom = i;
-      warmTo = i + numAhead * PAGE_BLOCKS;
-      numAhead = Math.min(2 * numAhead, MAX_PAGES_AHEAD, Math.ceil((count - i) / PAGE_BLOCKS));
+      if (i >= count) return;
+      ref = pages.onward(page, hashes, i * HASH_WORDS);
+      if (ref === NONE) ref = table.find(hashes, i * HASH_WORDS);
+      const next = pageOf(ref);
+      if (next > warmFrom && next <= warmTo) continue;
+      // Ever more pages, since most prompts end soon; and few again where a chain goes on elsewhere than was guessed.
+      numAhead =
+        next === page + 1 ? Math.min(2 * numAhead, MAX_PAGES_AHEAD, Math.ceil((count - i) / PAGE_BLOCKS)) : 2;
+      if (ref !== NONE) pages.warmBehind(next, numAhead);
+      warmFrom = next;
+      warmTo = next + numAhead;
     }
+  }
+
+  /** Notes what each worker has of the first `run` blocks: as {@link #overlap}, without anything to go on from. */
+  #begin(ref: number, run: number, out: Overlaps): void {
+    const { holders } = this.#store;
+    holders.open(pageOf(ref));
+    const slot = slotOf(ref);
+    const { words, base, count } = holders;
+    const { device, host, disk, confirmed, workers } = out;
+    const end = base + count * HOLDER_WORDS;
+    const all = lowBits(run) << slot;
+    let numWorkers = 0;
+    for (let at = base; at < end; at += HOLDER_WORDS) {
+      const worker = words[at]!;
+      const onDevice = words[at + HELD.device]!;
+      if ((onDevice & all) === all) {
+        confirmed[worker] = run;
+        device[worker] = run;
+        host[worker] = run;
+        disk[worker] = run;
+        workers[numWorkers++] = worker;
+        continue;
+      }
+      const near = onDevice | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const nearby = near | words[at + HELD.host]!;
+      const lower = words[at + HELD.host]! | words[at + HELD.disk]!;
+      const anywhere = leadingRun(near | lower, slot, run);
+      if (anywhere === 0) continue;
+      confirmed[worker] = leadingRun(onDevice | lower, slot, run);
+      device[worker] = leadingRun(near, slot, run);
+      host[worker] = leadingRun(nearby, slot, run);
+      disk[worker] = anywhere;
+      workers[numWorkers++] = worker;
+    }
+    out.numWorkers = numWorkers;
   }
 
   /** Adds `run` blocks to what each worker has that had all `i` before; false when nobody has all of them. */
@@ -257,7 +299,6 @@ export class PrefixIndex {
       // Most workers have all of it, and by their own events: then they have it in every sense.
       const onDevice = words[at + HELD.device]!;
       if ((onDevice & all) === all && device[worker] === i && confirmed[worker] === i) {
-        if (i === 0) out.workers[out.numWorkers++] = worker;
         confirmed[worker] = device[worker] = host[worker] = disk[worker] = i + run;
         goesOn = true;
         continue;
@@ -267,7 +308,6 @@ export class PrefixIndex {
       const lower = words[at + HELD.host]! | words[at + HELD.disk]!;
       const anywhere = leadingRun(near | lower, slot, run);
       if (anywhere === 0) continue;
-      if (i === 0) out.workers[out.numWorkers++] = worker;
       if (confirmed[worker] === i) confirmed[worker] = i + leadingRun(onDevice | lower, slot, run);
       if (device[worker] === i) device[worker] = i + leadingRun(near, slot, run);
       if (host[worker] === i) host[worker] = i + leadingRun(nearby, slot, run);
