@@ -53,7 +53,8 @@ export interface Submission {
  * most of it, so they are neither searched for characters to escape nor copied.
  */
 export function encodeSubmission(request: Request, assignment: Assignment): Buffer[] {
-  const { promptTokens, resumedTokens, knownBlockHashes, numKnownPromptBlocks: _, ...rest } = request;
+  const { promptTokens, resumedTokens, knownBlockHashes, ...others } = request;
+  const { numKnownPromptBlocks: _, nextTurnMs: _next, ...rest } = others;
   const parts = [
     Buffer.from('{"request":{"promptTokens":"'),
     base64Of(promptTokens),
