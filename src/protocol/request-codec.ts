@@ -27,7 +27,7 @@ export const MAX_RETENTION_MS = 30 * 24 * 3_600_000;
 /** Most requests that may be announced for one prompt. */
 export const MAX_FAN_OUT = 4096;
 
-const MAX_CACHE_SALT_LENGTH = 256;
+export const MAX_CACHE_SALT_LENGTH = 256;
 const MAX_ADDRESS_LENGTH = 512;
 const MAX_TOKEN_ID = 2 ** 31 - 1;
 const MAX_UINT32 = 2 ** 32 - 1;
@@ -101,7 +101,7 @@ function base64Of(words: Int32Array): Buffer {
 }
 
 /** Base64 of 32-bit integers, `unit` or a multiple of it, at most `maxUnits` times. */
-function wordsSchema(unit: number, maxUnits: number, what: string) {
+export function wordsSchema(unit: number, maxUnits: number, what: string) {
   return z
     .string()
     .max(Math.ceil((maxUnits * unit * 4) / 3) * 4, `must hold at most ${maxUnits} ${what}`)

@@ -2,6 +2,7 @@ import type { Request, Retention } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
+import { BlockLeases } from "./block-leases.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
 import { CacheShares } from "./cache-shares.ts";
@@ -56,6 +57,10 @@ export class BlockManager {
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   readonly #shares: CacheShares;
+  /** Cached blocks that are kept after others until a time. */
+  readonly leases: BlockLeases;
+  /** Asked when there is not enough room: gives up what is held for nobody who has come yet. */
+  yieldRoom: (() => void) | null = null;
   #numFilings = 0;
   readonly #tiers: KvTiers | null;
   #effects: KvEffect[] = [];
@@ -66,6 +71,7 @@ export class BlockManager {
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
+    this.leases = new BlockLeases(this.#pool);
     this.#tiers = options.tiers ?? null;
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
@@ -123,7 +129,10 @@ export class BlockManager {
     assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
     const maxShared = this.#maxCachedBlocks > 0 ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
     if (maxShared > 0) this.#hashChains.upTo(sequence, maxShared);
-    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
+    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) {
+      this.yieldRoom?.();
+      if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
+    }
     const slot = this.#takeSlot();
     if (slot === -1) return false;
     // Reclaiming a slot may have cost cached blocks that were counted on.
@@ -138,9 +147,22 @@ export class BlockManager {
     return true;
   }
 
+  /**
+   * What could be filled ahead for somebody who has not come: free blocks, as far as they may stay cached, and cached ones that
+   * nobody wants kept; together no more than may be kept. None when it would cost a slot that is not free.
+   */
+  get prefetchable(): { readonly numFree: number; readonly numEvictable: number } {
+    if (this.#slots.numFree <= 1 || this.#maxCachedBlocks === 0) return { numFree: 0, numEvictable: 0 };
+    const { room, unkept } = this.#pool.keepable;
+    const mayCache = Math.max(0, this.#maxCachedBlocks - this.numCachedBlocks);
+    const numFree = Math.min(room, mayCache, this.#pool.numReusable - this.numCachedBlocks);
+    return { numFree, numEvictable: Math.min(room, unkept) - numFree };
+  }
+
   /** Extends the block table to `numTokens` positions, or changes nothing and returns false. */
   grow(sequence: Sequence, numTokens: number): boolean {
     const missing = this.blocksFor(numTokens) - sequence.blocks.length;
+    if (missing > this.#pool.numReusable) this.yieldRoom?.();
     if (missing > this.#pool.numReusable) return false;
     for (let i = 0; i < missing; i++) sequence.blocks.push(this.#allocate());
     return true;
@@ -239,10 +261,15 @@ export class BlockManager {
 
   /** The cached blocks of a sequence's prefix, up to `maxShared`: a chain, each filed below the one before. */
   #match(sequence: Sequence, maxShared: number): number[] {
+    return maxShared === 0 ? [] : this.find(sequence.blockHashes!, maxShared);
+  }
+
+  /** The blocks that hold a chain's beginning, up to `numBlocks` of it, as far as there is no gap. */
+  find(chain: Int32Array, numBlocks: number): number[] {
     const matched: number[] = [];
     let parentFiling = 0;
-    for (let depth = 0; depth < maxShared; depth++) {
-      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
+    for (let depth = 0; depth < numBlocks; depth++) {
+      const block = this.#pool.find(chain, depth * HASH_WORDS);
       if (block === -1 || this.#records.parentFiling(block) !== parentFiling) break;
       parentFiling = this.#records.filing(block);
       matched.push(block);
@@ -307,6 +334,7 @@ export class BlockManager {
     }
     this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
+    this.leases.drop(block);
     this.#shares.disown(block);
     this.#pool.unhash(block);
   }
@@ -358,6 +386,7 @@ export class BlockManager {
     this.#pool.checkInvariants(refs);
     this.#shares.checkInvariants((block) => this.#pool.isHashed(block) && this.#pool.refs(block) === 0);
     this.#slots.checkInvariants(active);
+    this.leases.checkInvariants();
     for (let block = 0; block < this.numBlocks; block++) {
       assert(
         this.#pool.isHashed(block) === (this.#slots.home(block) !== -1),

@@ -40,15 +40,18 @@ describe("SessionBook", () => {
     expect(expectation!.lateMs).toBeLessThan(3000);
     expect(expectation!.probability).toBeGreaterThan(0.7);
     expect(expectation!.numBlocks).toBe(13);
-    expect([...expectation!.lastHash]).toEqual(
-      [...turn("", 1, 13).knownBlockHashes!].slice(-HASH_WORDS),
-    );
+    expect([...expectation!.lastHash]).toEqual([...turn("", 1, 13).knownBlockHashes!].slice(-HASH_WORDS));
   });
 
   it("knows a conversation's own pace from the fleet's", () => {
     const book = new SessionBook();
     for (let i = 10; i < 60; i++) play(book, i, [500, 500], i);
-    const expectation = play(book, 1, Array.from({ length: 8 }, () => 60_000), 1000);
+    const expectation = play(
+      book,
+      1,
+      Array.from({ length: 8 }, () => 60_000),
+      1000,
+    );
     expect(expectation!.lateMs).toBeGreaterThan(50_000);
     // One that is new goes by the others.
     expect(play(book, 2, [500], 5000)!.lateMs).toBeLessThan(1000);
@@ -122,7 +125,9 @@ describe("SessionBook", () => {
           book.arrived(request, nowMs);
           running.push(request);
           const over = running.splice(0, ends);
-          for (const { earlyMs, lateMs, probability } of over.flatMap((each) => book.ended(each, nowMs) ?? [])) {
+          for (const { earlyMs, lateMs, probability } of over.flatMap(
+            (each) => book.ended(each, nowMs) ?? [],
+          )) {
             expect(earlyMs).toBeGreaterThan(0);
             expect(lateMs).toBeGreaterThanOrEqual(earlyMs);
             expect(probability).toBeGreaterThan(0);

@@ -1,11 +1,14 @@
 import type { OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
-import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import type { PrefetchEffect } from "../../core/kv/tiers/prefetcher.ts";
+import type { LowerTier, Segment } from "../../core/kv/tiers/segment.ts";
 import { numBlocksOf } from "../../core/kv/tiers/segment.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { TierStore } from "./tier-store.ts";
 
-type TierDriverEffect = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+type TierDriverEffect =
+  | OffloadOp
+  | Extract<TierEffect | PrefetchEffect, { kind: "read-tier" | "write-tier" | "delete-tier" }>;
 
 export interface TierDriverOptions {
   readonly engine: Engine;
@@ -50,6 +53,8 @@ export class TierDriver {
   carryOut(effect: TierDriverEffect): void {
     if (effect.kind === "offload") this.#offload(effect);
     else if (effect.kind === "read-tier") this.#read(effect);
+    else if (effect.kind === "write-tier")
+      this.#write(effect.tier, effect.segment, Promise.resolve(effect.payload as Uint8Array));
     else this.#storeOf(effect.tier).delete(effect.segment);
   }
 
@@ -59,12 +64,14 @@ export class TierDriver {
       () => this.#listener?.engineCalled(),
       (error: unknown) => this.#listener?.fatal(error),
     );
-    for (const tier of tiers) {
-      exported
-        .then((payload) => this.#storeOf(tier).write(segment, payload))
-        .catch(() => null)
-        .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
-    }
+    for (const tier of tiers) this.#write(tier, segment, exported);
+  }
+
+  #write(tier: LowerTier, segment: Segment, exported: Promise<Uint8Array>): void {
+    exported
+      .then((payload) => this.#storeOf(tier).write(segment, payload))
+      .catch(() => null)
+      .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
   }
 
   #read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {

@@ -3,6 +3,7 @@ import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
 import { handoffBytes } from "../../core/perf/handoff-bytes.ts";
 import type { Request, RequestId, WorkerId } from "../../core/request.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { TwinObserver } from "../observer.ts";
@@ -38,7 +39,6 @@ export class WorkerHost {
   readonly #observer: TwinObserver;
   readonly #clock: VirtualClock;
   readonly #heap: EventHeap<TwinEvent>;
-  readonly #hash: TraceHash;
   readonly #tracks: RequestTracks;
   readonly #dispatcher: Dispatcher;
   readonly #reports: WorkerReports | null;
@@ -54,7 +54,6 @@ export class WorkerHost {
     this.#observer = context.observer;
     this.#clock = context.clock;
     this.#heap = context.heap;
-    this.#hash = context.hash;
     this.#tracks = context.tracks;
     this.#dispatcher = context.dispatcher;
     this.#reports = context.reports;
@@ -156,6 +155,11 @@ export class WorkerHost {
     this.#before(worker);
     worker.loop.cancel(requestId, epoch, this.#nowMs);
     this.#pump(worker);
+  }
+
+  expect(id: WorkerId, expectation: TurnExpectation): void {
+    const worker = this.#byId.get(id);
+    if (worker?.prefetcher) this.#put(worker, ({ loop }) => loop.expect(expectation, this.#nowMs));
   }
 
   /** The worker tells everything that its caches hold. */
@@ -268,6 +272,7 @@ export class WorkerHost {
         return;
       case "offload":
       case "read-tier":
+      case "write-tier":
       case "delete-tier":
         for (const { atMs, report } of worker.tiers!.carryOut(effect, this.#nowMs, (ms) =>
           this.#hold(worker, ms),
@@ -386,7 +391,7 @@ export class WorkerHost {
 
   /** Folds what every worker did into the run's hash. */
   addHashes(): void {
-    for (const worker of this.#workers) this.#hash.addText(worker.hash.hex);
+    for (const worker of this.#workers) this.#context.hash.addText(worker.hash.hex);
   }
 
   checkInvariants(): void {

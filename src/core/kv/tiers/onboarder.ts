@@ -7,6 +7,7 @@ import { assert } from "../../util/assert.ts";
 import type { BlockManager } from "../block-manager.ts";
 import type { KvOp, KvRange } from "../kv-ops.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
+import type { PrefetchEffect, Prefetcher } from "./prefetcher.ts";
 import type { LowerTier, Segment, TierPiece } from "./segment.ts";
 
 /** Pieces of one sequence that are being read, or have been and wait for those before them. */
@@ -97,6 +98,8 @@ export class Onboarder {
   readonly #tiers: KvTiers;
   readonly #blocks: BlockManager;
   readonly #blockSizeTokens: number;
+  /** Brings KV up ahead of turns, through this. Null: nothing does. */
+  prefetcher: Prefetcher | null = null;
   readonly #byRequest = new Map<string, Onboarding>();
   readonly #reads = new Map<number, Read>();
   #admitted: Array<Pick<Onboarding, "sequence" | "pieces" | "remote">> = [];
@@ -112,7 +115,7 @@ export class Onboarder {
 
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.prefetcher?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;
     // One that has failed waits for imports that are with the engine, which end by themselves.
     for (const { deadlineMs, hasFailed } of this.#byRequest.values())
       if (!hasFailed) next = Math.min(next, deadlineMs);
@@ -192,14 +195,21 @@ export class Onboarder {
   }
 
   /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
-  turn(nowMs: number): { readonly effects: readonly TierEffect[]; readonly finished: readonly Sequence[] } {
+  turn(nowMs: number): {
+    readonly effects: readonly (TierEffect | PrefetchEffect)[];
+    readonly finished: readonly Sequence[];
+  } {
+    const ahead = this.prefetcher?.turn(nowMs) ?? [];
     this.#start(nowMs);
     for (const { tier, segment } of this.#tiers.takeDeletions())
       this.#effects.push({ kind: "delete-tier", tier, segment });
     const { effects, finished } = { effects: this.#effects, finished: this.#finished };
     if (effects.length > 0) this.#effects = [];
     if (finished.length > 0) this.#finished = [];
-    return { effects, finished };
+    return {
+      effects: ahead.length === 0 ? effects : [...ahead, ...effects],
+      finished: finished.filter((sequence) => !this.prefetcher?.finished(sequence)),
+    };
   }
 
   /** Apart from `begin`, because an admission has no time. */
@@ -236,6 +246,7 @@ export class Onboarder {
   }
 
   report(report: TierReport): void {
+    if (this.prefetcher?.report(report)) return;
     if (report.kind === "written") this.#tiers.written(report.tier, report.segment, report.bytes);
     else if (report.kind === "off") this.#tiers.turnOff(report.tier);
     else this.#readDone(report.read, report.payload, report.ms);
@@ -365,6 +376,7 @@ export class Onboarder {
 
   checkInvariants(): void {
     this.#tiers.checkInvariants();
+    this.prefetcher?.checkInvariants();
     for (const [requestId, { sequence, reads, installs, numStarted, pieces }] of this.#byRequest) {
       assert(sequence.request.id === requestId, "an onboarding is filed under another request");
       assert(sequence.status === "onboarding", `a ${sequence.status} sequence is onboarding`);

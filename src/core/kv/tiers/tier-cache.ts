@@ -1,9 +1,8 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
-import { type EvictionPolicy, EvictionQueue, type Ranked } from "./eviction.ts";
+import { type EvictionPolicy, EvictionQueue } from "./eviction.ts";
 import {
-  hashKey,
   type LowerTier,
   numBlocksOf,
   numEqual,
@@ -11,6 +10,7 @@ import {
   type TierPiece,
   type TierStats,
 } from "./segment.ts";
+import { type TierEntry as Entry, SegmentForest } from "./segment-forest.ts";
 
 /** Blocks that one tier keeps track of, however small they are: about 150 bytes of memory each. */
 const MAX_TIER_BLOCKS = 1 << 20;
@@ -30,20 +30,6 @@ export interface TierCacheOptions {
   readonly kvEvents?: KvEventLog | undefined;
 }
 
-interface Entry extends Ranked {
-  readonly segment: Segment;
-  bytes: number;
-  isStored: boolean;
-  /** Stored, and so is everything before it. */
-  isReachable: boolean;
-  readonly parent: Entry | null;
-  readonly children: Set<Entry>;
-  /** Reads under way. */
-  numPins: number;
-  lastUse: number;
-  numUses: number;
-}
-
 /**
  * What one lower tier holds: segments, found by the hash of each of their blocks. It decides; bytes are moved by others.
  *
@@ -53,8 +39,7 @@ interface Entry extends Ranked {
 export class TierCache {
   readonly tier: LowerTier;
   readonly #options: TierCacheOptions;
-  readonly #byHash = new Map<string, Entry>();
-  readonly #byId = new Map<number, Entry>();
+  readonly #forest = new SegmentForest();
   readonly #evictable = new EvictionQueue<Entry>();
   #deletions: Segment[] = [];
   #isOn = true;
@@ -72,9 +57,7 @@ export class TierCache {
   constructor(options: TierCacheOptions) {
     this.tier = options.tier;
     this.#options = options;
-    options.kvEvents?.describeWith(() =>
-      this.#describe([...this.#byId.values()].filter(({ parent }) => parent === null)),
-    );
+    options.kvEvents?.describeWith(() => this.#describe(this.#forest.roots()));
   }
 
   get isOn(): boolean {
@@ -83,7 +66,7 @@ export class TierCache {
 
   get stats(): TierStats {
     return {
-      blocks: this.#byHash.size,
+      blocks: this.#forest.numBlocks,
       bytes: this.#bytes,
       hits: this.#hits,
       misses: this.#misses,
@@ -108,17 +91,34 @@ export class TierCache {
     // What is held of a chain is its beginning.
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.#byHash.has(hashKey(chain, (middle - 1) * HASH_WORDS))) low = middle;
+      if (this.#forest.holding(chain, (middle - 1) * HASH_WORDS) !== undefined) low = middle;
       else high = middle - 1;
     }
     return low;
+  }
+
+  /**
+   * The chain that goes through the block with this hash, from its beginning to the end of what is held behind it: of several ways
+   * the one used last. Null when the block is not held.
+   */
+  chainThrough(hash: Int32Array): Int32Array | null {
+    let last = this.#forest.holding(hash, 0);
+    if (last === undefined) return null;
+    for (let next: Entry | null = last; next !== null; ) {
+      last = next;
+      const end = last.segment.firstBlock + numBlocksOf(last.segment);
+      next = null;
+      for (const child of last.children)
+        if (child.segment.firstBlock === end && (next === null || child.lastUse > next.lastUse)) next = child;
+    }
+    return this.#forest.chainTo(last);
   }
 
   /** What the tier could give of blocks [from, to) of a chain, without a gap at the beginning. */
   match(chain: Int32Array, from: number, to: number): TierPiece[] {
     const pieces: TierPiece[] = [];
     for (let at = from; at < to; ) {
-      const entry = this.#byHash.get(hashKey(chain, at * HASH_WORDS));
+      const entry = this.#forest.holding(chain, at * HASH_WORDS);
       if (entry === undefined || !entry.isStored) break;
       const skipBlocks = at - entry.segment.firstBlock;
       const numBlocks = numEqual(entry.segment.hashes, skipBlocks, chain, at, to);
@@ -134,12 +134,17 @@ export class TierCache {
     this.#misses += numWanted - numTaken;
   }
 
+  /** Whether the block before a segment is held, and none of its own. */
+  canAdd(segment: Segment): boolean {
+    return this.#forest.parentOf(segment) !== undefined && !this.#forest.hasAny(segment);
+  }
+
   /**
    * Makes room for a segment that is about to be written, or returns false, and counts it as dropped. The block before it must
    * be held, and none of its own.
    */
   reserve(segment: Segment, bytes: number): boolean {
-    const parent = this.#parentOf(segment);
+    const parent = this.#forest.parentOf(segment);
     const fits =
       parent !== undefined &&
       this.#isOn &&
@@ -173,8 +178,9 @@ export class TierCache {
     const useless: Segment[] = [];
     const entries = new Map<Segment, Entry>();
     for (const { segment, bytes } of found.toSorted((a, b) => a.segment.firstBlock - b.segment.firstBlock)) {
-      const parent = this.#parentOf(segment);
-      if (!this.#isOn || parent === undefined || this.#byId.has(segment.id) || this.#hasAny(segment)) {
+      const parent = this.#forest.parentOf(segment);
+      const isTaken = this.#forest.get(segment) !== undefined || this.#forest.hasAny(segment);
+      if (!this.#isOn || parent === undefined || isTaken) {
         useless.push(segment);
         continue;
       }
@@ -190,15 +196,9 @@ export class TierCache {
     return useless;
   }
 
-  #hasAny({ hashes }: Segment): boolean {
-    for (let at = 0; at < hashes.length; at += HASH_WORDS)
-      if (this.#byHash.has(hashKey(hashes, at))) return true;
-    return false;
-  }
-
   /** A segment has been written, in so many bytes. One that has been removed meanwhile is removed once more. */
   written(segment: Segment, bytes: number): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) {
       this.#deletions.push(segment);
       return;
@@ -214,14 +214,14 @@ export class TierCache {
 
   /** A segment could not be written. */
   notWritten(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry !== undefined) this.#forget(entry);
     this.#drop(segment);
   }
 
   /** A segment could not be read, or its bytes are not what they should be: it goes, with all that hangs below it. */
   discard(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) return;
     this.#bad++;
     this.#forget(entry);
@@ -229,19 +229,19 @@ export class TierCache {
 
   /** Whether the segment can be read. */
   holds(segment: Segment): boolean {
-    return this.#byId.get(segment.id)?.isStored ?? false;
+    return this.#forest.get(segment)?.isStored ?? false;
   }
 
   /** Bytes are being read: until `unpin` the segment stays. Counts as a use of it and of everything before it. */
   pin(segment: Segment): void {
-    const pinned = this.#byId.get(segment.id);
+    const pinned = this.#forest.get(segment);
     assert(pinned?.isStored, "only what is stored can be read");
     pinned.numPins++;
     this.#touch(pinned);
   }
 
   unpin(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) return;
     entry.numPins--;
     this.#rank(entry);
@@ -250,12 +250,7 @@ export class TierCache {
   /** The store behind the tier has failed: nothing is held any more, and nothing is taken in. */
   turnOff(): void {
     this.#isOn = false;
-    for (const entry of [...this.#byId.values()]) if (entry.parent === null) this.#forget(entry);
-  }
-
-  /** The entry of the block before, null when the segment begins a prompt, undefined when it is missing. */
-  #parentOf({ parent }: Segment): Entry | null | undefined {
-    return parent === null ? null : this.#byHash.get(hashKey(parent, 0));
+    for (const root of this.#forest.roots()) this.#forget(root);
   }
 
   #link(segment: Segment, parent: Entry | null, bytes: number): Entry {
@@ -272,17 +267,9 @@ export class TierCache {
       rank: 0,
       heapAt: -1,
     };
-    for (let at = 0; at < segment.hashes.length; at += HASH_WORDS) {
-      const key = hashKey(segment.hashes, at);
-      assert(!this.#byHash.has(key), "a tier would hold a block twice");
-      this.#byHash.set(key, entry);
-    }
-    this.#byId.set(segment.id, entry);
+    this.#forest.add(entry);
     this.#bytes += bytes;
-    if (parent !== null) {
-      parent.children.add(entry);
-      this.#rank(parent);
-    }
+    if (parent !== null) this.#rank(parent);
     return entry;
   }
 
@@ -326,7 +313,7 @@ export class TierCache {
   }
 
   #makeRoom(): boolean {
-    while (this.#bytes > this.#options.maxBytes || this.#byHash.size > MAX_TIER_BLOCKS) {
+    while (this.#bytes > this.#options.maxBytes || this.#forest.numBlocks > MAX_TIER_BLOCKS) {
       const entry = this.#evictable.first();
       if (entry === null) return false;
       this.#floor = entry.rank;
@@ -338,13 +325,8 @@ export class TierCache {
 
   /** Removes an entry and everything below it. */
   #forget(root: Entry): void {
-    const entries = [root];
-    for (let i = 0; i < entries.length; i++) entries.push(...entries[i]!.children);
-    for (const entry of entries) {
+    for (const entry of this.#forest.cut(root)) {
       this.#evictable.remove(entry);
-      this.#byId.delete(entry.segment.id);
-      for (let at = 0; at < entry.segment.hashes.length; at += HASH_WORDS)
-        this.#byHash.delete(hashKey(entry.segment.hashes, at));
       this.#bytes -= entry.bytes;
       if (!entry.isStored) {
         // What is still being written is deleted when it has been.
@@ -355,41 +337,28 @@ export class TierCache {
       if (entry.isReachable) this.#options.kvEvents?.removed(this.tier, entry.segment.hashes);
       this.#deletions.push(entry.segment);
     }
-    if (root.parent === null) return;
-    root.parent.children.delete(root);
-    this.#rank(root.parent);
+    if (root.parent !== null) this.#rank(root.parent);
   }
 
   /** Throws unless indexes, trees, sums and the order of eviction agree. Linear in what is held. */
   checkInvariants(): void {
+    this.#forest.checkInvariants();
     let bytes = 0;
     let pendingBytes = 0;
-    let numBlocks = 0;
     let numPending = 0;
     let numEvictable = 0;
-    for (const [id, entry] of this.#byId) {
-      const { segment, parent } = entry;
-      assert(segment.id === id, "a segment is filed under another id");
-      assert(parent === null || this.#byId.get(parent.segment.id) === parent, "a parent is missing");
-      assert(parent === null || parent.children.has(entry), "a parent does not know its child");
-      assert((parent === null) === (segment.firstBlock === 0), "a chain begins in the middle");
-      for (let at = 0; at < segment.hashes.length; at += HASH_WORDS)
-        assert(this.#byHash.get(hashKey(segment.hashes, at)) === entry, "a block is not filed");
+    for (const entry of this.#forest.all()) {
       bytes += entry.bytes;
       if (!entry.isStored) {
         pendingBytes += entry.bytes;
         numPending++;
       }
-      numBlocks += numBlocksOf(segment);
-      const isReachable = entry.isStored && (parent === null || parent.isReachable);
-      assert(entry.isReachable === isReachable, "what can be reached is not told");
       const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
       assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
       if (mayGo) numEvictable++;
       assert(entry.numPins >= 0, "more reads ended than began");
     }
     assert(bytes === this.#bytes && pendingBytes === this.#pendingBytes, "the count of bytes is off");
-    assert(numBlocks === this.#byHash.size, "the count of blocks is off");
     assert(numEvictable === this.#evictable.size, "something that is gone could be evicted");
     assert(numPending === this.#numPending, "the count of segments being written is off");
     assert(this.#pendingBytes <= this.#options.maxPendingBytes, "too much waits to be written");

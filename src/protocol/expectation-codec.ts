@@ -1,0 +1,48 @@
+import { z } from "zod";
+import type { TurnExpectation } from "../core/sessions/turn-expectation.ts";
+import { HASH_WORDS } from "../core/tokens/block-hash.ts";
+import { ServingError } from "./errors.ts";
+import {
+  MAX_CACHE_SALT_LENGTH,
+  MAX_RETENTION_MS,
+  MAX_SUBMITTED_HASHES,
+  wordsSchema,
+} from "./request-codec.ts";
+
+const timeSchema = z
+  .number()
+  .min(0)
+  .max(2 * MAX_RETENTION_MS);
+
+const expectationSchema = z.strictObject({
+  lastHash: wordsSchema(HASH_WORDS, 1, "block hashes").refine(
+    (words) => words.length === HASH_WORDS,
+    "must hold one block hash",
+  ),
+  numBlocks: z.number().int().min(1).max(MAX_SUBMITTED_HASHES),
+  earlyMs: timeSchema,
+  lateMs: timeSchema,
+  probability: z.number().min(0).max(1),
+  owner: z.strictObject({
+    cacheSalt: z.string().max(MAX_CACHE_SALT_LENGTH),
+    cacheShare: z.number().min(0).max(1).exactOptional(),
+    publicBlocks: z.number().int().min(1).max(MAX_SUBMITTED_HASHES).exactOptional(),
+  }),
+});
+
+/** The body of `POST /v1/expect`. */
+export function encodeExpectation(expectation: TurnExpectation): Buffer {
+  const { lastHash } = expectation;
+  const words = Buffer.from(lastHash.buffer, lastHash.byteOffset, lastHash.byteLength);
+  return Buffer.from(JSON.stringify({ ...expectation, lastHash: words.toString("base64") }));
+}
+
+/** Reads such a body. Throws a `ServingError` (`invalid_value`) that names the field. */
+export function decodeExpectation(value: unknown): TurnExpectation {
+  const result = expectationSchema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const param = issue?.path.join(".") ?? "";
+  const message = `expectation: ${param || "value"}: ${issue?.message ?? "invalid"}`;
+  throw new ServingError("invalid_value", message, { param });
+}
