@@ -82,6 +82,8 @@ export interface Request {
   readonly retention?: Retention;
   /** How many requests the client expects to begin with this prompt, itself included. Absent: unknown. */
   readonly expectedFanOut?: number;
+  /** When the client expects to send the next turn of the conversation, after the end of this one. Absent: not said. For the owner only. */
+  readonly nextTurnMs?: number;
   /** The most of a worker's prefix cache that blocks of this salt may take while nobody uses them, in [0, 1]. Absent: all of it. */
   readonly cacheShare?: number;
 }

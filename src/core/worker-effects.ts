@@ -2,6 +2,7 @@ import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messag
 import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
 import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
+import type { PrefetchEffect } from "./kv/tiers/prefetcher.ts";
 import type { TierEffect } from "./kv/tiers/tier-effects.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
 import type { PrefixFetch } from "./router/placement.ts";
@@ -78,6 +79,7 @@ export type WorkerEffect =
   | OffloadOp
   /** `read-tier`, `delete-tier` and `serve-kv`, beside effects that are named here as well. */
   | TierEffect
+  | PrefetchEffect
   | { readonly kind: "send"; readonly peer: WorkerId; readonly message: HandoffMessage }
   | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }
   /** The caches have changed; only from a worker whose `BlockManager` reports. */

@@ -24,9 +24,11 @@ import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
+import type { TurnExpectation } from "./sessions/turn-expectation.ts";
 import { addEvents } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
+import type { WorkerLoopOptions } from "./worker-loop-options.ts";
 
 interface Entry extends HandoffEntry {
   cachedReported: boolean;
@@ -54,16 +56,7 @@ export class WorkerLoop {
   #nextOrder = 0;
   readonly #onboarder: Onboarder | null;
 
-  /** `maxRequests` bounds everything that is not over, whatever it waits for. */
-  constructor(options: {
-    scheduler: Scheduler;
-    blocks: BlockManager;
-    maxRequests: number;
-    timeouts?: HandoffTimeouts;
-    handoffOrder?: HandoffOrder;
-    /** The one that the scheduler has been given; absent: there are no lower tiers. */
-    onboarder?: Onboarder;
-  }) {
+  constructor(options: WorkerLoopOptions) {
     this.#maxRequests = options.maxRequests;
     this.#scheduler = options.scheduler;
     this.#blocks = options.blocks;
@@ -116,7 +109,14 @@ export class WorkerLoop {
     return outcome;
   }
 
+  /** A turn is over, and another one of its conversation is expected. */
+  expect(expectation: TurnExpectation, nowMs: number): void {
+    this.#onboarder?.prefetcher?.expect(expectation, nowMs);
+    this.#turn(nowMs);
+  }
+
   #accept(sequence: Sequence, task: WorkerTask, nowMs: number): AddOutcome {
+    this.#onboarder?.prefetcher?.arrived(sequence.request);
     if (!this.#scheduler.fits(sequence)) return "too_long";
     if (this.#entries.size >= this.#maxRequests) return "queue_full";
     if (task.kind !== "local") {
@@ -369,6 +369,7 @@ export class WorkerLoop {
   }
 
   #turn(nowMs: number): void {
+    this.#blocks.leases.expire(nowMs);
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) {
       const entry = this.#handoffs.find(idOf(sequence));
@@ -378,9 +379,7 @@ export class WorkerLoop {
     if (this.#scheduler.planInFlight === null) {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
-      if (plan !== null) {
-        this.#effects.push({ kind: "execute", plan });
-      }
+      if (plan !== null) this.#effects.push({ kind: "execute", plan });
       // What was to come up is gone already, for one that was admitted just now.
       if (this.#runTiers(nowMs) && plan === null) this.#turn(nowMs);
     }
@@ -388,7 +387,7 @@ export class WorkerLoop {
 
   /** Throws unless loop, scheduler, handoffs and KV bookkeeping agree. */
   checkInvariants(): void {
-    this.#scheduler.checkInvariants();
+    this.#scheduler.checkInvariants(this.#onboarder?.prefetcher?.holders);
     for (const [requestId, entry] of this.#entries) {
       assert(entry.sequence.request.id === requestId, "an entry is filed under another id");
       assert(entry.sequence.status !== "finished", `finished request ${requestId} is still tracked`);

@@ -17,6 +17,10 @@ const LOAD: WorkerLoad = {
   handoffs: { done: 3, timeout: 1 },
   handoffBytes: 785_000,
   tiers: { disk: { blocks: 3, bytes: 40_000, hits: 2, misses: 9, evictions: 1, bad: 0, dropped: 4 } },
+  prefetch: {
+    ...{ expected: 5, came: 3, pending: 1 },
+    bytes: { host: { started: 9, used: 4, wasted: 5 }, device: { started: 0, used: 0, wasted: 0 } },
+  },
   rssBytes: 1e9,
 };
 

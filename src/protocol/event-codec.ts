@@ -128,6 +128,19 @@ const tierStatsSchema = z.strictObject({
   dropped: countSchema,
 });
 
+const prefetchedBytesSchema = z.strictObject({
+  started: countSchema,
+  used: countSchema,
+  wasted: countSchema,
+});
+
+const prefetchStatsSchema = z.strictObject({
+  expected: countSchema,
+  came: countSchema,
+  pending: countSchema,
+  bytes: z.strictObject({ host: prefetchedBytesSchema, device: prefetchedBytesSchema }),
+});
+
 const loadSchema = z.strictObject({
   numRunning: countSchema,
   numWaiting: countSchema,
@@ -144,6 +157,7 @@ const loadSchema = z.strictObject({
     .refine((labels) => Object.keys(labels).length <= MAX_HANDOFF_LABELS, "too many labels"),
   handoffBytes: countSchema,
   tiers: z.partialRecord(z.enum(["host", "disk"]), tierStatsSchema),
+  prefetch: prefetchStatsSchema.nullable(),
   rssBytes: countSchema,
 });
 

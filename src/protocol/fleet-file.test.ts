@@ -38,7 +38,7 @@ test("an empty file is one prefill and one decode worker with every default", ()
     maxWaiting: 256,
     allowPlaintext: false,
     prefixCacheTokens: 4096,
-    tiers: { diskBytes: "8GiB", eviction: "lru" },
+    tiers: { diskBytes: "8GiB", eviction: "lru", prefetch: true },
     threads: 1,
     logLevel: "info",
     workers: [

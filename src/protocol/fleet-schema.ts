@@ -104,6 +104,8 @@ export const tiersSchema = z.strictObject({
   diskBytes: byteSizeSchema.default(DEFAULT_DISK_KV),
   /** Which prefixes go when a store is full. */
   eviction: z.enum([...EVICTION_NAMES]).default("lru"),
+  /** Whether KV comes up before the next turn of a conversation is expected. */
+  prefetch: z.boolean().default(true),
 });
 
 /** Room for two of the default contexts. */

@@ -27,7 +27,7 @@ export const MAX_RETENTION_MS = 30 * 24 * 3_600_000;
 /** Most requests that may be announced for one prompt. */
 export const MAX_FAN_OUT = 4096;
 
-const MAX_CACHE_SALT_LENGTH = 256;
+export const MAX_CACHE_SALT_LENGTH = 256;
 const MAX_ADDRESS_LENGTH = 512;
 const MAX_TOKEN_ID = 2 ** 31 - 1;
 const MAX_UINT32 = 2 ** 32 - 1;
@@ -56,7 +56,8 @@ const LINE_FEED = 0x0a;
  * how many), and then prompt, resumed tokens and hashes, as little-endian 32-bit integers. They are most of it, so they go out as they lie in memory, to both legs of a request.
  */
 export function encodeSubmission(request: Request, assignment: Assignment): Buffer[] {
-  const { promptTokens, resumedTokens, knownBlockHashes, numKnownPromptBlocks: _, ...rest } = request;
+  const { promptTokens, resumedTokens, knownBlockHashes, ...others } = request;
+  const { numKnownPromptBlocks: _, nextTurnMs: _next, ...rest } = others;
   const hashes = knownBlockHashes === undefined ? undefined : mostHashes(knownBlockHashes);
   const lengths = {
     promptTokens: promptTokens.length,

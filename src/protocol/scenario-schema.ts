@@ -86,6 +86,8 @@ const poolTiersSchema = z.strictObject({
   diskGB: z.number().gt(0).max(MAX_TIER_GB).optional(),
   diskGBps: z.number().gt(0).max(1e6).default(5),
   eviction: z.enum([...EVICTION_NAMES]).default("lru"),
+  /** Whether KV comes up before the next turn of a conversation is expected. */
+  prefetch: z.boolean().default(true),
 });
 
 const poolSchema = z.strictObject({

@@ -1,8 +1,10 @@
 import type { KvEventBatch } from "../core/kv/kv-events.ts";
+import type { PrefetchStats } from "../core/kv/tiers/prefetch-counts.ts";
 import type { LowerTier, TierStats } from "../core/kv/tiers/segment.ts";
 import type { FinishReason, Request, RequestId, WorkerId, WorkerRole } from "../core/request.ts";
 import type { ObservedStep } from "../core/router/placement.ts";
 import type { SampledToken } from "../core/scheduler/step-plan.ts";
+import type { TurnExpectation } from "../core/sessions/turn-expectation.ts";
 import type { EngineInfo } from "../serve/engine/engine.ts";
 import type { ErrorCode } from "./errors.ts";
 
@@ -64,6 +66,8 @@ export interface WorkerLoad {
   readonly handoffBytes: number;
   /** Tiers of KV below the engine, by name. */
   readonly tiers: Readonly<Partial<Record<LowerTier, TierStats>>>;
+  /** What was brought up before it was asked for; null when nothing ever is. */
+  readonly prefetch: PrefetchStats | null;
   readonly rssBytes: number;
 }
 
@@ -129,6 +133,8 @@ export interface WorkerService {
   submit(request: Request, assignment: Assignment): void;
   /** Stops a request within one step; an unknown id or an older epoch is ignored. */
   cancel(requestId: RequestId, epoch: number): void;
+  /** Another turn of a conversation is expected, whose KV the worker has or had. Where that is of no use it changes nothing. */
+  expect(expectation: TurnExpectation): void;
   /** Streams events to a gateway, reports among them if asked for. When the gateway goes, the worker drops its requests. */
   subscribe(sink: (event: WorkerEvent) => void, options?: SubscribeOptions): { unsubscribe(): void };
   /** Tells every subscriber that takes reports what the caches hold. */

@@ -2,6 +2,7 @@ import { Dispatcher, type DispatcherLimits } from "../core/dispatch/dispatcher.t
 import { RecordedDispatcher } from "../core/dispatch/recorded-dispatcher.ts";
 import type { WorkerRole } from "../core/request.ts";
 import { createPlacementPolicy } from "../core/router/policies/registry.ts";
+import { SessionBook } from "../core/sessions/session-book.ts";
 import type { ServeConfig } from "../protocol/fleet-file.ts";
 import { STEP_LOG_ENV } from "../protocol/step-log.ts";
 import { FLEET_SECRET_ENV } from "../protocol/worker-config.ts";
@@ -133,10 +134,17 @@ function createFleet(
   const options = {
     ...dispatcherLimits(config),
     placement: createPlacementPolicy(config.placement.policy, config.placement),
+    ...(expectsTurns(config) ? { sessions: new SessionBook() } : {}),
   };
   const dispatcher =
     record === null ? new Dispatcher(options) : new RecordedDispatcher(options, (entry) => record.add(entry));
   return new WorkerFleet({ dispatcher, contextTokens, nowMs: () => performance.now(), logger });
+}
+
+/** Whether some worker may bring KV up before it is asked for: our own as configured, others as they say themselves. */
+function expectsTurns({ tiers, workers }: ServeConfig): boolean {
+  const hasTiers = tiers.hostBytes !== undefined || tiers.diskPath !== undefined;
+  return (hasTiers && tiers.prefetch) || workers.some((worker) => "address" in worker);
 }
 
 function openGateway(parts: {

@@ -191,7 +191,7 @@ const DISK_LATENCY_MS = 0.1;
 
 function tiersOf({ tiers }: ScenarioPool): Pick<TwinWorkerSpec, "tiers"> {
   if (tiers === undefined) return {};
-  const { hostGB, hostGBps, diskGB, diskGBps, eviction } = tiers;
+  const { hostGB, hostGBps, diskGB, diskGBps, eviction, prefetch } = tiers;
   const list: TwinTier[] = [];
   if (hostGB !== undefined)
     list.push({ tier: "host", maxBytes: hostGB * 1e9, bytesPerSecond: hostGBps * 1e9, latencyMs: 0 });
@@ -199,7 +199,7 @@ function tiersOf({ tiers }: ScenarioPool): Pick<TwinWorkerSpec, "tiers"> {
     const bytesPerSecond = diskGBps * 1e9;
     list.push({ tier: "disk", maxBytes: diskGB * 1e9, bytesPerSecond, latencyMs: DISK_LATENCY_MS });
   }
-  return list.length === 0 ? {} : { tiers: { tiers: list, eviction } };
+  return list.length === 0 ? {} : { tiers: { tiers: list, eviction, prefetch } };
 }
 
 function tierAssumptions({ name, tiers }: ScenarioPool): Assumption[] {

@@ -36,7 +36,12 @@ export interface TwinWorkerSpec {
   /** Blocks kept as prefix cache while unused; 0 turns the cache off; default all. */
   readonly maxCachedBlocks?: number;
   /** Tiers of KV below the device, nearest first. Absent: none. They are empty after a restart. */
-  readonly tiers?: { readonly tiers: readonly TwinTier[]; readonly eviction: EvictionName };
+  readonly tiers?: {
+    readonly tiers: readonly TwinTier[];
+    readonly eviction: EvictionName;
+    /** Whether KV comes up before the next turn of a conversation. Default: it does. */
+    readonly prefetch?: boolean;
+  };
   /** From the start of the run, or of a restart, until the worker is ready. */
   readonly startUpMs: number;
   /**
@@ -44,6 +49,11 @@ export interface TwinWorkerSpec {
    * during a step can join the step after the next one at the earliest. Default false.
    */
   readonly plansAhead?: boolean;
+}
+
+/** Whether a worker brings KV up before it is asked for. */
+export function prefetches({ tiers }: TwinWorkerSpec): boolean {
+  return tiers !== undefined && tiers.prefetch !== false;
 }
 
 /** A hardware fault, or its repair, at a time. */

@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EVICTION_NAMES } from "../../src/core/kv/tiers/eviction.ts";
 import type { Request } from "../../src/core/request.ts";
+import type { TurnExpectation } from "../../src/core/sessions/turn-expectation.ts";
+import { BlockHasher, HASH_WORDS } from "../../src/core/tokens/block-hash.ts";
 import type { RequestEvent } from "../../src/core/worker-effects.ts";
 import { chooserFrom, interleaving, LoopFleet, requestMaker, workerOptions } from "../support/loop-fleet.ts";
 import { makeRequest, tokenRange } from "../support/make.ts";
@@ -32,7 +34,102 @@ const tieredOptions = fc
     };
   });
 
+const NAIVE_BLOCK = 4;
+
+/** The request with the hashes of its prompt's full blocks, as a gateway sends them. */
+function hashed(request: Request): Request {
+  const numBlocks = Math.floor(request.promptTokens.length / NAIVE_BLOCK);
+  const hasher = new BlockHasher({ blockSizeTokens: NAIVE_BLOCK, cacheSalt: "", modelId: "naive" });
+  const knownBlockHashes = new Int32Array(numBlocks * HASH_WORDS);
+  for (let block = 0; block < numBlocks; block++)
+    hasher.hashBlock(request.promptTokens, block * NAIVE_BLOCK, block, knownBlockHashes);
+  return { ...request, knownBlockHashes };
+}
+
+/** What a dispatcher says when a turn with this prompt, or a shorter one, is over. */
+function expectationOf(
+  { knownBlockHashes: chain }: Request,
+  depth: number,
+  lateMs: number,
+): TurnExpectation | null {
+  const numBlocks = Math.min(depth, chain!.length / HASH_WORDS);
+  if (numBlocks === 0) return null;
+  const lastHash = chain!.slice((numBlocks - 1) * HASH_WORDS, numBlocks * HASH_WORDS);
+  return { lastHash, numBlocks, earlyMs: 0, lateMs, probability: 1, owner: { cacheSalt: "" } };
+}
+
 describe("worker loops with lower tiers", () => {
+  it("give every request its exact output, whatever is brought up for turns that come or do not", () => {
+    const moved = { host: 0, device: 0 };
+    // A device and host memory that hold one of the prompts, and a disk that holds all.
+    const options = fc.record({
+      worker: workerOptions,
+      hostBytes: fc.integer({ min: 40, max: 120 }),
+      faults: fc.array(fc.nat(9), { minLength: 1, maxLength: 30 }),
+    });
+    const round = fc.record({
+      make: requestMaker,
+      isSplit: fc.boolean(),
+      isCancelled: fc.nat(5),
+      numSteps: fc.nat(120),
+      expected: fc.array(fc.tuple(fc.nat(13), fc.integer({ min: 1, max: 12 }), fc.nat(50)), { maxLength: 3 }),
+    });
+    fc.assert(
+      fc.property(
+        options,
+        fc.array(round, { minLength: 4, maxLength: 14 }),
+        interleaving,
+        ({ worker, hostBytes, faults }, rounds, numbers) => {
+          let at = 0;
+          const bounds = [
+            { tier: "host", maxBytes: hostBytes },
+            { tier: "disk", maxBytes: 5000 },
+          ] as const;
+          const tiers = { tiers: bounds, eviction: "lru" } as const;
+          const failsNext = () => faults[at++ % faults.length] === 0;
+          const fleet = new LoopFleet(
+            ["p", "d"],
+            { ...worker, numBlocks: 20, tiers, failsNext },
+            chooserFrom(numbers),
+          );
+          const requests: Request[] = [];
+          for (const [i, { make, isSplit, isCancelled, numSteps, expected }] of rounds.entries()) {
+            const request = hashed(make(i));
+            requests.push(request);
+            if (isSplit) fleet.split(request, "p", "d");
+            else fleet.local(request, "d");
+            for (const [which, depth, lateMs] of expected) {
+              const expectation = expectationOf(requests[which % requests.length]!, depth, lateMs);
+              if (expectation === null) continue;
+              for (const id of ["p", "d"])
+                fleet.call(id, ({ loop }) => loop.expect(expectation, fleet.nowMs));
+            }
+            for (let step = 0; step < numSteps; step++) fleet.advance();
+            fleet.nowMs += numSteps;
+            if (isCancelled === 0) fleet.cancel(request);
+          }
+          fleet.finish();
+          for (const request of requests) {
+            const { tokens, end } = fleet.outcomes.get(request.id)!;
+            expect(end).not.toBeNull();
+            for (const [index, token] of tokens) expect(token).toBe(expectedOutput(request)[index]);
+          }
+          fleet.expectBaseline();
+          for (const { prefetcher } of fleet.workers.values()) {
+            const { bytes, pending } = prefetcher.stats;
+            expect(pending).toBe(0);
+            for (const { started, used, wasted } of Object.values(bytes)) expect(used + wasted).toBe(started);
+            moved.host += bytes.host.started;
+            moved.device += bytes.device.started;
+          }
+        },
+      ),
+      { numRuns: 50 },
+    );
+    expect(moved.host).toBeGreaterThan(50);
+    expect(moved.device).toBeGreaterThan(50);
+  });
+
   it("give every request its exact output, whatever is evicted, lost or refused on the way", () => {
     let numOnboarded = 0;
     fc.assert(

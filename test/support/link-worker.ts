@@ -1,4 +1,5 @@
 import type { Request, RequestId } from "../../src/core/request.ts";
+import type { TurnExpectation } from "../../src/core/sessions/turn-expectation.ts";
 import {
   type Assignment,
   PROTOCOL_VERSION,
@@ -26,6 +27,7 @@ export const IDLE_LOAD: WorkerLoad = {
   handoffs: {},
   handoffBytes: 0,
   tiers: {},
+  prefetch: null,
   rssBytes: 1,
 };
 
@@ -61,6 +63,7 @@ export function makeHello(overrides: Partial<WorkerHello> = {}): WorkerHello {
 export type ServiceCall =
   | { readonly kind: "submit"; readonly request: Request; readonly assignment: Assignment }
   | { readonly kind: "cancel"; readonly requestId: RequestId; readonly epoch: number }
+  | { readonly kind: "expect"; readonly expectation: TurnExpectation }
   | { readonly kind: "snapshot-kv" };
 
 /** A worker that records what it is asked and says what the test tells it to say. */
@@ -85,6 +88,10 @@ export class RecordingService implements WorkerService {
 
   cancel(requestId: RequestId, epoch: number): void {
     this.calls.add({ kind: "cancel", requestId, epoch });
+  }
+
+  expect(expectation: TurnExpectation): void {
+    this.calls.add({ kind: "expect", expectation });
   }
 
   snapshotKv(): void {

@@ -106,6 +106,7 @@ export class LiveFleet {
     this.#fleet.addWorker(driver.hello(), {
       submit: async (request, assignment) => driver.submit(request, assignment),
       cancel: async (requestId, epoch) => driver.cancel(requestId, epoch),
+      expect: async (expectation) => driver.expect(expectation),
       snapshotKv: async () => driver.snapshotKv(),
       close: () => {},
     });

@@ -4,7 +4,8 @@ import { BlockManager } from "../../src/core/kv/block-manager.ts";
 import type { KvRange } from "../../src/core/kv/kv-ops.ts";
 import { KvTiers, type KvTiersOptions, type OffloadOp } from "../../src/core/kv/tiers/kv-tiers.ts";
 import { Onboarder } from "../../src/core/kv/tiers/onboarder.ts";
-import type { LowerTier, TierPiece } from "../../src/core/kv/tiers/segment.ts";
+import { Prefetcher } from "../../src/core/kv/tiers/prefetcher.ts";
+import type { LowerTier, Segment, TierPiece } from "../../src/core/kv/tiers/segment.ts";
 import type { Request, WorkerId } from "../../src/core/request.ts";
 import { findSchedulingPolicy } from "../../src/core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../src/core/scheduler/scheduler.ts";
@@ -81,6 +82,7 @@ export class NaiveWorker {
   readonly plans: StepPlan[] = [];
   readonly jobs: EngineJob[] = [];
   readonly tiers: KvTiers;
+  readonly prefetcher: Prefetcher;
   /** Reads and writes of tiers that are under way; they may end in any order. */
   readonly io: Array<(nowMs: number) => void> = [];
   readonly stores: Record<LowerTier, Map<number, readonly string[]>> = { host: new Map(), disk: new Map() };
@@ -102,6 +104,8 @@ export class NaiveWorker {
       tiers: this.tiers,
     });
     const onboarder = new Onboarder(this.tiers, this.blocks);
+    this.prefetcher = new Prefetcher(this.tiers, this.blocks, onboarder);
+    onboarder.prefetcher = this.prefetcher;
     const policy = findSchedulingPolicy(options.policy ?? "chunked");
     if (policy === null) throw new Error(`no policy ${options.policy}`);
     const maxRunning = options.maxRunning ?? 4;
@@ -136,6 +140,8 @@ export class NaiveWorker {
         this.plans.push(effect.plan);
         this.jobs.push(effect);
       } else if (effect.kind === "read-tier") this.io.push((nowMs) => this.#read(effect, nowMs));
+      else if (effect.kind === "write-tier")
+        this.#write(effect.segment, ["host"], effect.payload as string[]);
       else if (effect.kind === "delete-tier") {
         // What is removed is there, whole, at the time: an oracle for deletes that come too early, twice or not at all.
         if (!this.stores[effect.tier].delete(effect.segment.id))
@@ -207,7 +213,10 @@ export class NaiveWorker {
   }
 
   #offload({ range, segment, tiers }: OffloadOp): void {
-    const payload = this.#export(range);
+    this.#write(segment, tiers, this.#export(range));
+  }
+
+  #write(segment: Segment, tiers: readonly LowerTier[], payload: readonly string[]): void {
     for (const tier of tiers) {
       this.io.push((nowMs) => {
         const ok = !this.#failsNext();

@@ -5,6 +5,8 @@ import { type Booking, FleetLedger } from "../router/fleet-ledger.ts";
 import { type KvCounts, KvFeed } from "../router/kv-feed.ts";
 import type { ObservedStep, PlacementDecision, PlacementPolicy, WorkerFacts } from "../router/placement.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
+import type { SessionBook } from "../sessions/session-book.ts";
+import type { TurnExpectation } from "../sessions/turn-expectation.ts";
 import { assert } from "../util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../worker-effects.ts";
 import { type Flight, forgetUnsent, hasBegun, newFlight, queryOf, takeTokens } from "./flight.ts";
@@ -20,6 +22,8 @@ export interface DispatcherLimits {
 
 export interface DispatcherOptions extends DispatcherLimits {
   readonly placement: PlacementPolicy;
+  /** Learns when conversations come back. Absent: nobody is told. */
+  readonly sessions?: SessionBook;
 }
 
 /** Why a request ended badly; the gateway maps it to a status. */
@@ -60,7 +64,9 @@ export type DispatchEffect =
     }
   | { readonly kind: "error"; readonly requestId: RequestId; readonly failure: DispatchFailure }
   /** Some of what the worker said of its caches was lost: ask it for a snapshot. */
-  | { readonly kind: "resync"; readonly worker: WorkerId };
+  | { readonly kind: "resync"; readonly worker: WorkerId }
+  /** A turn is over whose KV this worker has computed or received, and another one is expected. Of no use without lower tiers. */
+  | { readonly kind: "expect"; readonly worker: WorkerId; readonly expectation: TurnExpectation };
 
 /**
  * Brings requests to workers and their output back, over any number of attempts.
@@ -123,6 +129,7 @@ export class Dispatcher {
     if (this.#flights.size >= this.#options.maxRequests) return "queue_full";
     const flight = newFlight(request, nowMs + this.#options.maxWaitMs);
     this.#flights.set(request.id, flight);
+    this.#options.sessions?.arrived(request, nowMs);
     this.#place(flight, nowMs);
     return "accepted";
   }
@@ -313,6 +320,12 @@ export class Dispatcher {
   }
 
   #close(flight: Flight, nowMs: number): void {
+    const expectation = this.#options.sessions?.ended(flight.request, nowMs) ?? null;
+    const { prefillWorker, decodeWorker } = flight.decision ?? {};
+    for (const worker of new Set([prefillWorker, decodeWorker])) {
+      if (expectation !== null && worker !== undefined && this.#ledger.has(worker))
+        this.#effects.push({ kind: "expect", worker, expectation });
+    }
     this.#settle(flight, nowMs);
     this.#waiting.delete(flight);
     this.#flights.delete(flight.request.id);
@@ -348,6 +361,7 @@ export class Dispatcher {
       assert(this.#flights.has(flight.request.id), "a waiting flight is over");
     this.#ledger.checkInvariants(bookings);
     this.#kvFeed.checkInvariants((id) => this.#ledger.has(id));
+    this.#options.sessions?.checkInvariants();
   }
 }
 

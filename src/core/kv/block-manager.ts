@@ -2,15 +2,17 @@ import type { Request, Retention } from "../request.ts";
 import type { Sequence } from "../sequence.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
+import { BlockLeases } from "./block-leases.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
 import { CacheShares } from "./cache-shares.ts";
 import { CachedChains } from "./cached-chains.ts";
 import { HashChains } from "./hash-chains.ts";
+import { type KvEffect, KvEffects } from "./kv-effects.ts";
 import type { KvEventLog } from "./kv-event-log.ts";
-import type { KvOp, KvRange } from "./kv-ops.ts";
+import type { KvRange } from "./kv-ops.ts";
 import { SlotTable } from "./slot-table.ts";
-import type { KvTiers, OffloadOp } from "./tiers/kv-tiers.ts";
+import type { KvTiers } from "./tiers/kv-tiers.ts";
 
 /** Part of the cached blocks that can be kept after all others, for requests that ask for it. */
 const MAX_KEPT_SHARE = 0.5;
@@ -35,15 +37,6 @@ export interface BlockManagerOptions {
 
 type Keep = Retention["keep"];
 
-/** Operations on the engine's cells, or an export of them. */
-export type KvEffect = { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] } | OffloadOp;
-
-/** The same while operations can still be added, and the last one widened. */
-type PendingEffect = { readonly kind: "kv-ops"; readonly ops: PendingOp[] } | OffloadOp;
-type PendingOp = Exclude<KvOp, { kind: "drop" }> | { kind: "drop"; slot: number; start: number; end: number };
-
-const NO_EFFECTS: readonly KvEffect[] = [];
-
 /**
  * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
  *
@@ -62,9 +55,13 @@ export class BlockManager {
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   readonly #shares: CacheShares;
+  /** Cached blocks that are kept after others until a time. */
+  readonly leases: BlockLeases;
+  /** Asked when there is not enough room: gives up what is held for nobody who has come yet. */
+  yieldRoom: (() => void) | null = null;
   #numFilings = 0;
   readonly #tiers: KvTiers | null;
-  #effects: PendingEffect[] = [];
+  readonly #effects = new KvEffects();
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
@@ -72,6 +69,7 @@ export class BlockManager {
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
+    this.leases = new BlockLeases(this.#pool);
     this.#tiers = options.tiers ?? null;
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
@@ -108,24 +106,7 @@ export class BlockManager {
    * cells that they read are used for next.
    */
   takeEffects(): readonly KvEffect[] {
-    if (this.#effects.length === 0) return NO_EFFECTS;
-    const effects = this.#effects;
-    this.#effects = [];
-    return effects;
-  }
-
-  #push(op: PendingOp): void {
-    const last = this.#effects.at(-1);
-    if (last?.kind === "kv-ops") last.ops.push(op);
-    else this.#effects.push({ kind: "kv-ops", ops: [op] });
-  }
-
-  /** Takes a range from a slot. Blocks are given up from the last one on: neighbours become one operation. */
-  #drop(slot: number, start: number, end: number): void {
-    const effect = this.#effects.at(-1);
-    const last = effect?.kind === "kv-ops" ? effect.ops.at(-1) : undefined;
-    if (last?.kind === "drop" && last.slot === slot && last.start === end) last.start = start;
-    else this.#push({ kind: "drop", slot, start, end });
+    return this.#effects.take();
   }
 
   /**
@@ -139,7 +120,11 @@ export class BlockManager {
     if (maxShared > 0) this.#hashChains.upTo(sequence, maxShared);
     const numBlocks = this.blocksFor(numTokens);
     let matched = this.#match(sequence, maxShared);
-    if (!this.#hasRoomFor(numBlocks, matched)) return false;
+    if (!this.#hasRoomFor(numBlocks, matched)) {
+      this.yieldRoom?.();
+      matched = this.#match(sequence, maxShared);
+      if (!this.#hasRoomFor(numBlocks, matched)) return false;
+    }
     const mustReclaim = this.#slots.numFree === 0;
     const slot = this.#takeSlot();
     if (slot === -1) return false;
@@ -158,9 +143,22 @@ export class BlockManager {
     return true;
   }
 
+  /**
+   * What could be filled ahead for somebody who has not come: free blocks, as far as they may stay cached, and cached ones that
+   * nobody wants kept; together no more than may be kept. None when it would cost a slot that is not free.
+   */
+  get prefetchable(): { readonly numFree: number; readonly numEvictable: number } {
+    if (this.#slots.numFree <= 1 || this.#maxCachedBlocks === 0) return { numFree: 0, numEvictable: 0 };
+    const { room, unkept } = this.#pool.keepable;
+    const mayCache = Math.max(0, this.#maxCachedBlocks - this.numCachedBlocks);
+    const numFree = Math.min(room, mayCache, this.#pool.numReusable - this.numCachedBlocks);
+    return { numFree, numEvictable: Math.min(room, unkept) - numFree };
+  }
+
   /** Extends the block table to `numTokens` positions, or changes nothing and returns false. */
   grow(sequence: Sequence, numTokens: number): boolean {
     const missing = this.blocksFor(numTokens) - sequence.blocks.length;
+    if (missing > this.#pool.numReusable) this.yieldRoom?.();
     if (missing > this.#pool.numReusable) return false;
     for (let i = 0; i < missing; i++) sequence.blocks.push(this.#allocate());
     return true;
@@ -208,7 +206,7 @@ export class BlockManager {
     const wish = sequence.request.retention?.keep ?? "default";
     const keep = comesBack && wish === "none" ? "default" : wish;
     if (this.#tiers !== null && sequence.numFiledBlocks > 0 && keep !== "none")
-      this.#effects.push(
+      this.#effects.export(
         ...this.#tiers.offload(sequence.slot, sequence.blockHashes!, sequence.numFiledBlocks),
       );
     this.#dropUnfiled(sequence);
@@ -259,10 +257,15 @@ export class BlockManager {
 
   /** The cached blocks of a sequence's prefix, up to `maxShared`: a chain, each filed below the one before. */
   #match(sequence: Sequence, maxShared: number): number[] {
+    return maxShared === 0 ? [] : this.find(sequence.blockHashes!, maxShared);
+  }
+
+  /** The blocks that hold a chain's beginning, up to `numBlocks` of it, as far as there is no gap. */
+  find(chain: Int32Array, numBlocks: number): number[] {
     const matched: number[] = [];
     let parentFiling = 0;
-    for (let depth = 0; depth < maxShared; depth++) {
-      const block = this.#pool.find(sequence.blockHashes!, depth * HASH_WORDS);
+    for (let depth = 0; depth < numBlocks; depth++) {
+      const block = this.#pool.find(chain, depth * HASH_WORDS);
       if (block === -1 || this.#records.parentFiling(block) !== parentFiling) break;
       parentFiling = this.#records.filing(block);
       matched.push(block);
@@ -301,10 +304,10 @@ export class BlockManager {
       sequence.blocks.push(block);
     }
     this.#forRuns(formerHomes, (home, start, end) => {
-      this.#push({ kind: "share", slot: home, to: sequence.slot, start, end });
+      this.#effects.op({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
     this.#forRuns(formerHomes, (home, start, end) => {
-      if (!this.#slots.isActive(home)) this.#drop(home, start, end);
+      if (!this.#slots.isActive(home)) this.#effects.drop(home, start, end);
     });
     sequence.blocks.forEach((block, depth) => {
       this.#slots.settle(block, depth, sequence.slot);
@@ -324,10 +327,11 @@ export class BlockManager {
     const home = this.#slots.home(block);
     if (!this.#slots.isActive(home)) {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
-      this.#drop(home, start, start + this.blockSizeTokens);
+      this.#effects.drop(home, start, start + this.blockSizeTokens);
     }
     this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
+    this.leases.drop(block);
     this.#shares.disown(block);
     this.#pool.unhash(block);
   }
@@ -349,7 +353,7 @@ export class BlockManager {
       if (this.#slots.home(blocks[to]!) === slot) continue;
       const from = to;
       while (to < blocks.length && this.#slots.home(blocks[to]!) !== slot) to++;
-      this.#drop(slot, from * size, to * size);
+      this.#effects.drop(slot, from * size, to * size);
     }
   }
 
@@ -381,6 +385,7 @@ export class BlockManager {
     this.#pool.checkInvariants(refs);
     this.#shares.checkInvariants((block) => this.#pool.isHashed(block) && this.#pool.refs(block) === 0);
     this.#slots.checkInvariants(active);
+    this.leases.checkInvariants();
     for (let block = 0; block < this.numBlocks; block++) {
       assert(
         this.#pool.isHashed(block) === (this.#slots.home(block) !== -1),

@@ -57,6 +57,11 @@ export class BlockPool {
     return this.#numReusable;
   }
 
+  /** Cached blocks that could still be made to be reused after all others, and of those that take their turn. */
+  get keepable(): { readonly room: number; readonly unkept: number } {
+    return { room: this.#maxKept - this.#numKept, unkept: this.#numReusable - this.#numKept };
+  }
+
   get numUsed(): number {
     return this.numBlocks - this.#numReusable;
   }
@@ -150,6 +155,29 @@ export class BlockPool {
     this.#unlink(first);
     this.#words[first * RECORD_WORDS + FIELD.isKept] = 0;
     this.#link(first, this.#cached);
+  }
+
+  /** From now on a filed block is reused after all others, once nobody uses it. Returns false when too many are already. */
+  keep(block: number): boolean {
+    if (this.isKept(block)) return true;
+    assert(this.isHashed(block), "a block without content is kept");
+    if (this.refs(block) === 0) {
+      if (this.#numKept >= this.#maxKept) return false;
+      this.#unlink(block);
+      this.#link(block, this.#kept);
+      this.#numKept++;
+    }
+    this.#words[block * RECORD_WORDS + FIELD.isKept] = 1;
+    return true;
+  }
+
+  /** A block is like any other again, the next to be reused (`old`) or the last (`recent`) of those that nobody uses. */
+  unkeep(block: number, as: "old" | "recent"): void {
+    if (!this.isKept(block)) return;
+    const isCached = this.refs(block) === 0;
+    if (isCached) this.#unlink(block);
+    this.#words[block * RECORD_WORDS + FIELD.isKept] = 0;
+    if (isCached) this.#link(block, as === "old" ? this.#nextOf(this.#cached) : this.#cached);
   }
 
   /** Files a block in use under a hash that no other block carries. */

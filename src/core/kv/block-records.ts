@@ -21,6 +21,8 @@ export const FIELD = {
   parentFiling: HASH_WORDS + 8,
   /** 1 when the last sequence that released the block asked for it to be kept longer than others. */
   isKept: HASH_WORDS + 10,
+  /** Number of the lease that the block is under, or was; 0 for none. */
+  lease: HASH_WORDS + 11,
 } as const;
 
 /**

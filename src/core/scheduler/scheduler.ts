@@ -364,8 +364,8 @@ export class Scheduler {
     this.#waiting.push(sequence);
   }
 
-  /** Throws unless every sequence is in exactly the place that its status names, and the KV bookkeeping agrees. */
-  checkInvariants(): void {
+  /** Throws unless every sequence is in exactly the place that its status names, and the KV bookkeeping agrees. `others` hold KV too. */
+  checkInvariants(others: readonly Sequence[] = []): void {
     for (const queue of [this.#waiting, this.#incoming]) {
       for (const sequence of queue) {
         assert(sequence.status === "waiting" && sequence.slot === -1, "a waiting sequence holds KV");
@@ -386,7 +386,7 @@ export class Scheduler {
     }
     assert(this.#running.length <= this.#options.maxRunning, "the batch is over its bound");
     assert(this.#numHolding <= 2 * this.#options.maxRunning, "too many sequences hold KV");
-    this.#blocks.checkInvariants([...this.#running, ...this.#parked]);
+    this.#blocks.checkInvariants([...this.#running, ...this.#parked, ...others]);
   }
 }
 

@@ -76,6 +76,22 @@ describe("worker client", () => {
     expect(events.items).toEqual(sent);
   });
 
+  it("tells what is expected of a conversation, and hears what is wrong with that", async () => {
+    await server.listen(address());
+    const client = await connect();
+    const expectation = {
+      lastHash: Int32Array.of(1, -2, 3, 4),
+      ...{ numBlocks: 7, earlyMs: 10.5, lateMs: 1000, probability: 0.9 },
+      owner: { cacheSalt: "a", cacheShare: 0.5, publicBlocks: 2 },
+    };
+    await client.expect(expectation);
+    expect(service.calls.items).toEqual([{ kind: "expect", expectation }]);
+    const refused = { code: "invalid_value", param: "probability" };
+    await expect(client.expect({ ...expectation, probability: 2 })).rejects.toMatchObject(refused);
+    const short = { ...expectation, lastHash: Int32Array.of(1) };
+    await expect(client.expect(short)).rejects.toMatchObject({ ...refused, param: "lastHash" });
+  });
+
   it("asks for reports when they are wanted, and for a snapshot of the caches", async () => {
     await server.listen(address());
     const client = await connect({ reports: true });
@@ -130,7 +146,7 @@ describe("worker client", () => {
     await Promise.all(calls);
     for (let i = 0; i < 50; i++) {
       const order = service.calls.items
-        .filter((call) => call.kind !== "snapshot-kv")
+        .filter((call) => call.kind === "submit" || call.kind === "cancel")
         .filter((call) => (call.kind === "submit" ? call.request.id : call.requestId) === `r${i}`)
         .map((call) => call.kind);
       expect(order).toEqual(["submit", "cancel"]);

@@ -7,9 +7,11 @@ import {
 } from "node:http";
 import { z } from "zod";
 import type { Request, RequestId } from "../../core/request.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { type Address, parseAddress } from "../../protocol/address.ts";
 import { ERRORS, type ErrorCode, ServingError } from "../../protocol/errors.ts";
 import { decodeEvent, MAX_EVENT_LINE_BYTES } from "../../protocol/event-codec.ts";
+import { encodeExpectation } from "../../protocol/expectation-codec.ts";
 import { encodeSubmission } from "../../protocol/request-codec.ts";
 import { HelloError, parseHello } from "../../protocol/worker-hello.ts";
 import type { Assignment, WorkerEvent, WorkerHello } from "../../protocol/worker-rpc.ts";
@@ -60,6 +62,8 @@ export interface WorkerClient {
   submit(request: Request, assignment: Assignment): Promise<void>;
   /** Takes effect after the submit of the same id, if that is under way. Rejects like `submit`. */
   cancel(requestId: RequestId, epoch: number): Promise<void>;
+  /** Tells the worker that another turn of a conversation is expected. Rejects like `submit`. */
+  expect(expectation: TurnExpectation): Promise<void>;
   /** Asks the worker to take no new requests. Rejects like `submit`. */
   drain(): Promise<void>;
   /** Asks the worker to tell what its caches hold. Rejects like `submit`. */
@@ -147,6 +151,10 @@ class HttpWorkerClient implements WorkerClient {
     await this.#call("POST", `/v1/requests/${encodeURIComponent(requestId)}/cancel`, [
       Buffer.from(JSON.stringify({ epoch })),
     ]);
+  }
+
+  async expect(expectation: TurnExpectation): Promise<void> {
+    await this.#call("POST", "/v1/expect", [encodeExpectation(expectation)]);
   }
 
   async drain(): Promise<void> {

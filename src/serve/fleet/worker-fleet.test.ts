@@ -36,6 +36,7 @@ describe("WorkerFleet", () => {
     const link = {
       submit: async () => {},
       cancel: async () => {},
+      expect: async () => {},
       snapshotKv: async () => {
         numSnapshots++;
         throw new Error("the worker can't be reached");

@@ -1,6 +1,7 @@
 import type { DispatchEffect, Dispatcher, DispatchFailure } from "../../core/dispatch/dispatcher.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { PrefixFetch } from "../../core/router/placement.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { RequestEvent, WorkerTask } from "../../core/worker-effects.ts";
 import { type ErrorCode, ServingError } from "../../protocol/errors.ts";
@@ -22,6 +23,8 @@ export interface WorkerLink {
   submit(request: Request, assignment: Assignment): Promise<void>;
   /** Takes effect after the submit of the same request. */
   cancel(requestId: RequestId, epoch: number): Promise<void>;
+  /** Tells the worker that another turn of a conversation is expected. */
+  expect(expectation: TurnExpectation): Promise<void>;
   /** Asks the worker to tell what its caches hold. */
   snapshotKv(): Promise<void>;
   close(): void;
@@ -252,6 +255,12 @@ export class WorkerFleet implements Fleet {
       case "error":
         this.#takeListener(effect.requestId)?.onError(toServingError(effect.failure));
         return;
+      case "expect": {
+        const member = this.#members.get(effect.worker);
+        // A hint: it is not worth a second try. Workers that bring nothing up have no use for it.
+        if (member?.load?.prefetch != null) member.link.expect(effect.expectation).catch(() => {});
+        return;
+      }
       case "resync":
         this.#logger.warn({ worker: effect.worker }, "KV events were lost: asking for a snapshot");
         // If the call fails, the dispatcher asks again when the worker reports the next time.

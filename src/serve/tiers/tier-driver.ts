@@ -1,10 +1,13 @@
 import type { OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import { type LowerTier, numBlocksOf, type TierPiece } from "../../core/kv/tiers/segment.ts";
+import type { PrefetchEffect } from "../../core/kv/tiers/prefetcher.ts";
+import { type LowerTier, numBlocksOf, type Segment, type TierPiece } from "../../core/kv/tiers/segment.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import { type Engine, EngineError, type KvPositions } from "../engine/engine.ts";
 import type { ReadOutcome, TierStore } from "./tier-store.ts";
 
-type TierDriverEffect = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+type TierDriverEffect =
+  | OffloadOp
+  | Extract<TierEffect | PrefetchEffect, { kind: "read-tier" | "write-tier" | "delete-tier" }>;
 
 export interface TierDriverOptions {
   readonly engine: Engine;
@@ -49,6 +52,8 @@ export class TierDriver {
   carryOut(effect: TierDriverEffect): void {
     if (effect.kind === "offload") this.#offload(effect);
     else if (effect.kind === "read-tier") this.#read(effect);
+    else if (effect.kind === "write-tier")
+      this.#write(effect.tier, effect.segment, Promise.resolve(effect.payload as Uint8Array));
     else this.#storeOf(effect.tier).delete(effect.segment);
   }
 
@@ -58,12 +63,14 @@ export class TierDriver {
       () => this.#listener?.engineCalled(),
       (error: unknown) => this.#listener?.fatal(error),
     );
-    for (const tier of tiers) {
-      exported
-        .then((payload) => this.#storeOf(tier).write(segment, payload))
-        .catch(() => null)
-        .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
-    }
+    for (const tier of tiers) this.#write(tier, segment, exported);
+  }
+
+  #write(tier: LowerTier, segment: Segment, exported: Promise<Uint8Array>): void {
+    exported
+      .then((payload) => this.#storeOf(tier).write(segment, payload))
+      .catch(() => null)
+      .then((bytes) => this.#listener?.report({ kind: "written", tier, segment, bytes }));
   }
 
   #read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {

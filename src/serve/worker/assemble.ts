@@ -3,6 +3,7 @@ import { BlockManager } from "../../core/kv/block-manager.ts";
 import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers } from "../../core/kv/tiers/kv-tiers.ts";
 import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
+import { Prefetcher } from "../../core/kv/tiers/prefetcher.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
@@ -76,6 +77,8 @@ export function createDriver(
     kvEvents: tiers?.kvEvents ?? new KvEventLog(),
   });
   const onboarder = new Onboarder(kvTiers, blocks);
+  if (tiers !== null && config.tiers.prefetch)
+    onboarder.prefetcher = new Prefetcher(kvTiers, blocks, onboarder);
   const scheduler = new Scheduler(
     {
       policy,
@@ -103,6 +106,7 @@ export function createDriver(
       onboarder,
     }),
     tiers,
+    prefetcher: onboarder.prefetcher,
     scheduler,
     blocks,
     nowMs: () => performance.now(),

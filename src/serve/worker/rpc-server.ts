@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { z } from "zod";
 import { formatAddress, parseAddress } from "../../protocol/address.ts";
 import { ServingError } from "../../protocol/errors.ts";
+import { decodeExpectation } from "../../protocol/expectation-codec.ts";
 import {
   decodeSubmission,
   epochSchema,
@@ -74,6 +75,7 @@ export interface RpcServer {
  *   POST /v1/requests               submit, see request-codec.ts; 204, or the error envelope
  *   POST /v1/requests/:id/cancel    {"epoch": n}; 204, also when there is nothing to cancel
  *   GET  /v1/events                 newline-delimited JSON, see event-codec.ts; with ?reports=1, the worker's reports too
+ *   POST /v1/expect                 204; another turn of a conversation is expected, see expectation-codec.ts
  *   POST /v1/kv-snapshot            204; all who take reports are told what the caches hold
  *   POST /v1/drain                  204
  * ```
@@ -174,6 +176,10 @@ class WorkerRpcServer implements RpcServer {
       if (!body.success)
         throw new ServingError("invalid_value", 'the body must be {"epoch": n}', { param: "epoch" });
       this.#service.cancel(requestId.data, body.data.epoch);
+      response.writeHead(204).end();
+    } else if (path === "/v1/expect") {
+      expectMethod(request, "POST");
+      this.#service.expect(decodeExpectation(await readJson(request, MAX_SMALL_BODY_BYTES)));
       response.writeHead(204).end();
     } else if (path === "/v1/kv-snapshot") {
       expectMethod(request, "POST");

@@ -65,7 +65,7 @@ describe("worker driver", () => {
     const { scheduler, blocks, loop } = makeLoop();
     const driver = new WorkerDriver({
       ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
-      ...{ engine, loop, scheduler, blocks, tiers: null },
+      ...{ engine, loop, scheduler, blocks, tiers: null, prefetcher: null },
       nowMs: () => nowMs,
       onFatal: (error) => {
         throw error;
@@ -104,7 +104,7 @@ describe("worker driver", () => {
     const { scheduler, blocks, loop } = makeLoop();
     const driver = new WorkerDriver({
       ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
-      ...{ engine, loop, scheduler, blocks, tiers: null },
+      ...{ engine, loop, scheduler, blocks, tiers: null, prefetcher: null },
       nowMs: () => nowMs,
       onFatal: (error) => {
         throw error;

@@ -1,9 +1,11 @@
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
+import type { Prefetcher } from "../../core/kv/tiers/prefetcher.ts";
 import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
 import type { Scheduler } from "../../core/scheduler/scheduler.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect } from "../../core/worker-effects.ts";
 import type { WorkerLoop } from "../../core/worker-loop.ts";
@@ -45,6 +47,8 @@ export interface WorkerDriverOptions {
   readonly blocks: BlockManager;
   /** Null: there are no tiers of KV below the engine. */
   readonly tiers: WorkerTiers | null;
+  /** Null: no KV comes up before it is asked for. */
+  readonly prefetcher: Prefetcher | null;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Called once when the engine has failed in a way that this process can't recover from. */
@@ -140,6 +144,7 @@ export class WorkerDriver implements WorkerService {
       handoffs: { ...this.#loop.handoffCounts },
       handoffBytes: this.#handoffBytes,
       tiers: Object.fromEntries(this.#options.tiers?.tiers.stats ?? []),
+      prefetch: this.#options.prefetcher?.stats ?? null,
       rssBytes: process.memoryUsage.rss(),
     };
   }
@@ -158,6 +163,10 @@ export class WorkerDriver implements WorkerService {
     if (outcome === "too_long") {
       throw new ServingError("context_length_exceeded", "the request does not fit this worker's KV memory");
     }
+  }
+
+  expect(expectation: TurnExpectation): void {
+    this.#report((nowMs) => this.#loop.expect(expectation, nowMs));
   }
 
   cancel(requestId: RequestId, epoch: number): void {
@@ -265,6 +274,7 @@ export class WorkerDriver implements WorkerService {
         return;
       case "offload":
       case "read-tier":
+      case "write-tier":
       case "delete-tier":
         this.#options.tiers!.driver.carryOut(effect);
         return;

@@ -51,6 +51,8 @@ const tier = (bytesPerSecond: number, which: "host" | "disk" = "host") =>
   ({
     tiers: [{ tier: which, maxBytes: 1e9, bytesPerSecond, latencyMs: 0 }],
     eviction: "lru",
+    // Otherwise the prompts are there before they are asked for.
+    prefetch: false,
   }) as const;
 
 describe("lower tiers in the twin", () => {

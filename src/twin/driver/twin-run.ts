@@ -1,9 +1,10 @@
 import { type DispatchEffect, Dispatcher } from "../../core/dispatch/dispatcher.ts";
 import { RecordedDispatcher } from "../../core/dispatch/recorded-dispatcher.ts";
 import type { Request, RequestId } from "../../core/request.ts";
+import { SessionBook } from "../../core/sessions/session-book.ts";
 import { assert, assertNever } from "../../core/util/assert.ts";
 import type { TwinObserver } from "../observer.ts";
-import type { TwinSpec, TwinSummary } from "../twin-spec.ts";
+import { prefetches, type TwinSpec, type TwinSummary } from "../twin-spec.ts";
 import type { WorkloadSource } from "../workload/workload.ts";
 import { checkSpec } from "./check-spec.ts";
 import { EventHeap } from "./event-heap.ts";
@@ -51,7 +52,8 @@ export class TwinRun {
       maxWaitMs: Math.max(MAX_WAIT_MS, ...spec.workers.map(({ startUpMs }) => 2 * startUpMs)),
       maxAttempts: MAX_ATTEMPTS,
     };
-    const options = { ...limits, placement: spec.placement };
+    const sessions = spec.workers.some(prefetches) ? { sessions: new SessionBook() } : {};
+    const options = { ...limits, placement: spec.placement, ...sessions };
     this.#dispatcher =
       spec.record === undefined
         ? new Dispatcher(options)
@@ -199,6 +201,9 @@ export class TwinRun {
         return;
       case "error":
         this.#end(effect.requestId, effect.failure, false);
+        return;
+      case "expect":
+        this.#host.expect(effect.worker, effect.expectation);
         return;
       case "resync":
         this.#host.snapshotKv(effect.worker);

@@ -1,13 +1,16 @@
 import type { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers, type OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import type { PrefetchEffect } from "../../core/kv/tiers/prefetcher.ts";
+import { type LowerTier, numBlocksOf } from "../../core/kv/tiers/segment.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { TwinTier, TwinWorkerSpec } from "../twin-spec.ts";
 
 const NO_TIERS: NonNullable<TwinWorkerSpec["tiers"]> = { tiers: [], eviction: "lru" };
 
-type CarriedOut = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
+type CarriedOut =
+  | OffloadOp
+  | Extract<TierEffect | PrefetchEffect, { kind: "read-tier" | "write-tier" | "delete-tier" }>;
 
 /** A report that is due at a time. */
 interface DueReport {
@@ -35,6 +38,7 @@ export class TwinTiers {
   readonly maxExportedBytes: number | undefined;
   readonly #spec: ReadonlyMap<LowerTier, TwinTier>;
   readonly #perf: PerfModel;
+  readonly #blockTokens: number;
   readonly #reads = new Map<LowerTier, Lane>();
   readonly #writes = new Map<LowerTier, Lane>();
 
@@ -45,6 +49,7 @@ export class TwinTiers {
   ) {
     this.#perf = spec.perf;
     this.maxExportedBytes = limitOf(spec);
+    this.#blockTokens = spec.blockTokens;
     this.#spec = new Map(options.tiers.map((tier) => [tier.tier, tier]));
     for (const { tier } of options.tiers) {
       this.#reads.set(tier, { freeAtMs: 0 });
@@ -71,6 +76,12 @@ export class TwinTiers {
   carryOut(effect: CarriedOut, nowMs: number, hold: (ms: number) => number): DueReport[] {
     // Bytes are not kept, so there are none to delete.
     if (effect.kind === "delete-tier") return [];
+    if (effect.kind === "write-tier") {
+      const { tier, segment } = effect;
+      const bytes = numBlocksOf(segment) * this.#blockTokens * this.#perf.kvBytesPerToken;
+      const atMs = this.#move(this.#writes.get(tier)!, tier, bytes, nowMs);
+      return [{ atMs, report: { kind: "written", tier, segment, bytes } }];
+    }
     const numTokens = effect.range.end - effect.range.start;
     const bytes = numTokens * this.#perf.kvBytesPerToken;
     if (effect.kind === "read-tier") {

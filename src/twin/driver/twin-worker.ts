@@ -1,6 +1,7 @@
 import { BlockManager } from "../../core/kv/block-manager.ts";
 import { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { Onboarder } from "../../core/kv/tiers/onboarder.ts";
+import { Prefetcher } from "../../core/kv/tiers/prefetcher.ts";
 import type { Request } from "../../core/request.ts";
 import type { WorkerFacts } from "../../core/router/placement.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
@@ -8,7 +9,7 @@ import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
 import type { WorkerTask } from "../../core/worker-effects.ts";
 import { WorkerLoop } from "../../core/worker-loop.ts";
-import { DEFAULT_HANDOFF_WAIT_MS, type TwinSpec, type TwinWorkerSpec } from "../twin-spec.ts";
+import { DEFAULT_HANDOFF_WAIT_MS, prefetches, type TwinSpec, type TwinWorkerSpec } from "../twin-spec.ts";
 import { ModelledEngine } from "./modelled-engine.ts";
 import { TraceHash } from "./trace-hash.ts";
 import { END_TOKEN } from "./twin-request.ts";
@@ -34,6 +35,7 @@ export class TwinWorker {
   readonly scheduler: Scheduler;
   readonly engine: ModelledEngine;
   readonly tiers: TwinTiers | null;
+  readonly prefetcher: Prefetcher | null;
   readonly hash = new TraceHash();
   /** Names the step end that is due; an earlier one that is still in the heap is stale. */
   rowVersion = 0;
@@ -76,10 +78,12 @@ export class TwinWorker {
       kvEvents,
       ...(this.tiers === null ? {} : { tiers: this.tiers.tiers }),
     });
-    const onboarding =
-      this.tiers === null
-        ? {}
-        : { onboarder: new Onboarder(this.tiers.tiers, this.blocks, this.tiers.maxExportedBytes) };
+    const onboarder =
+      this.tiers === null ? null : new Onboarder(this.tiers.tiers, this.blocks, this.tiers.maxExportedBytes);
+    if (this.tiers !== null && onboarder !== null && prefetches(spec))
+      onboarder.prefetcher = new Prefetcher(this.tiers.tiers, this.blocks, onboarder);
+    this.prefetcher = onboarder?.prefetcher ?? null;
+    const onboarding = onboarder === null ? {} : { onboarder };
     this.scheduler = new Scheduler(
       {
         policy,

@@ -3,6 +3,7 @@ import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { TierEffect } from "../../core/kv/tiers/tier-effects.ts";
 import { handoffBytes } from "../../core/perf/handoff-bytes.ts";
 import type { Request, RequestId, WorkerId } from "../../core/request.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { assertNever } from "../../core/util/assert.ts";
 import type { WorkerEffect, WorkerTask } from "../../core/worker-effects.ts";
 import type { TwinObserver } from "../observer.ts";
@@ -13,7 +14,6 @@ import type { HostContext } from "./host-context.ts";
 import { KvTransfers, type Transfer } from "./kv-transfers.ts";
 import type { RequestTracks } from "./request-tracks.ts";
 import { servedPieces } from "./served-pieces.ts";
-import type { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
 import { TwinWorker } from "./twin-worker.ts";
 import type { WorkerReports } from "./worker-reports.ts";
@@ -25,7 +25,6 @@ export class WorkerHost {
   readonly #observer: TwinObserver;
   readonly #clock: VirtualClock;
   readonly #heap: EventHeap<TwinEvent>;
-  readonly #hash: TraceHash;
   readonly #tracks: RequestTracks;
   readonly #dispatcher: Dispatcher;
   readonly #reports: WorkerReports | null;
@@ -41,7 +40,6 @@ export class WorkerHost {
     this.#observer = context.observer;
     this.#clock = context.clock;
     this.#heap = context.heap;
-    this.#hash = context.hash;
     this.#tracks = context.tracks;
     this.#dispatcher = context.dispatcher;
     this.#reports = context.reports;
@@ -143,6 +141,11 @@ export class WorkerHost {
     this.#before(worker);
     worker.loop.cancel(requestId, epoch, this.#nowMs);
     this.#pump(worker);
+  }
+
+  expect(id: WorkerId, expectation: TurnExpectation): void {
+    const worker = this.#byId.get(id);
+    if (worker?.prefetcher) this.#put(worker, ({ loop }) => loop.expect(expectation, this.#nowMs));
   }
 
   /** The worker tells everything that its caches hold. */
@@ -255,6 +258,7 @@ export class WorkerHost {
         return;
       case "offload":
       case "read-tier":
+      case "write-tier":
       case "delete-tier":
         for (const { atMs, report } of worker.tiers!.carryOut(effect, this.#nowMs, (ms) =>
           this.#hold(worker, ms),
@@ -380,7 +384,7 @@ export class WorkerHost {
 
   /** Folds what every worker did into the run's hash. */
   addHashes(): void {
-    for (const worker of this.#workers) this.#hash.addText(worker.hash.hex);
+    for (const worker of this.#workers) this.#context.hash.addText(worker.hash.hex);
   }
 
   checkInvariants(): void {

@@ -1,3 +1,4 @@
+import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
 import type { KvRange } from "../kv-ops.ts";
 import { type EvictionName, evictionPolicy } from "./eviction.ts";
@@ -161,6 +162,61 @@ export class KvTiers {
       if (pieces.length > 0) return pieces;
     }
     return [];
+  }
+
+  /** Bytes of a block, about. */
+  get bytesPerBlock(): number {
+    return this.#bytesOf(1);
+  }
+
+  /** The most bytes that a tier may hold; 0 when there is none. */
+  maxBytes(tier: LowerTier): number {
+    return this.#options.tiers.find((each) => each.tier === tier)?.maxBytes ?? 0;
+  }
+
+  /** How many leading blocks of a chain a tier holds or is about to hold. */
+  numHeld(tier: LowerTier, chain: Int32Array): number {
+    const cache = this.#caches.find((each) => each.tier === tier);
+    return cache?.countHeld(chain, chain.length / HASH_WORDS) ?? 0;
+  }
+
+  /** The longest chain of a tier that goes through the block with this hash; null when no tier has it. */
+  chainThrough(hash: Int32Array): Int32Array | null {
+    let longest: Int32Array | null = null;
+    for (const cache of this.#caches) {
+      const chain = cache.chainThrough(hash);
+      if (chain !== null && chain.length > (longest?.length ?? 0)) longest = chain;
+    }
+    return longest;
+  }
+
+  /** What host memory lacks of a chain and the disk has. Empty when one of them is not there. */
+  raiseable(chain: Int32Array): TierPiece[] {
+    const [host, disk] = (["host", "disk"] as const).map((tier) =>
+      this.#caches.find((cache) => cache.tier === tier && cache.isOn),
+    );
+    if (host === undefined || disk === undefined) return [];
+    const numBlocks = chain.length / HASH_WORDS;
+    return disk.match(chain, host.countHeld(chain, numBlocks), numBlocks);
+  }
+
+  /** Takes room in host memory for a piece of the disk. Null when there is none, or no place for it. */
+  raise({ segment, skipBlocks, numBlocks }: TierPiece): Segment | null {
+    const [from, to] = [skipBlocks * HASH_WORDS, (skipBlocks + numBlocks) * HASH_WORDS];
+    const raised: Segment = {
+      id: this.#nextId++,
+      firstBlock: segment.firstBlock + skipBlocks,
+      hashes: segment.hashes.slice(from, to),
+      parent: skipBlocks === 0 ? segment.parent : segment.hashes.slice(from - HASH_WORDS, from),
+    };
+    const host = this.#cache("host");
+    return host.canAdd(raised) && host.reserve(raised, this.#bytesOf(numBlocks)) ? raised : null;
+  }
+
+  /** Milliseconds that bringing so many blocks from the lowest tier to the device takes, as far as that has been measured. */
+  raiseMs(numBlocks: number): number {
+    const numTokens = numBlocks * this.#options.blockSizeTokens;
+    return this.#caches.reduce((sum, { tier }) => sum + numTokens * this.rule.msPerToken(tier), 0);
   }
 
   /** Whether a piece that was planned is still there. */

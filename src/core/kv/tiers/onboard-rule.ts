@@ -68,7 +68,13 @@ export class OnboardRule {
     this.#transfers.set(tier, known);
   }
 
-  #msPerToken(tier: LowerTier): number {
+  /** Reading alone has been measured: counts only while nothing else has been. */
+  learnRead(tier: LowerTier, numTokens: number, ms: number): void {
+    if (!this.#transfers.has(tier)) this.learn(tier, numTokens, ms);
+  }
+
+  /** Milliseconds to bring a token up from a tier; 0 while nothing has been measured. */
+  msPerToken(tier: LowerTier): number {
     const known = this.#transfers.get(tier);
     return known === undefined ? 0 : known.ms / known.tokens;
   }
@@ -87,7 +93,7 @@ export class OnboardRule {
     let mostSavedMs = 0;
     pieces.forEach(({ tier, numTokens }, i) => {
       end += numTokens;
-      transferMs += numTokens * this.#msPerToken(tier);
+      transferMs += numTokens * this.msPerToken(tier);
       const savedMs = (this.prefill.ms(start, end) ?? Number.POSITIVE_INFINITY) - transferMs;
       if (end - start < this.#minTokens || savedMs < mostSavedMs || savedMs <= 0) return;
       best = i + 1;

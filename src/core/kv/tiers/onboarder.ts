@@ -8,6 +8,7 @@ import type { BlockManager } from "../block-manager.ts";
 import type { KvRange } from "../kv-ops.ts";
 import { FetchAnswers, MAX_EXPORTED_BYTES } from "./fetch-answers.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
+import type { PrefetchEffect, Prefetcher } from "./prefetcher.ts";
 import type { TierPiece } from "./segment.ts";
 import type { TierEffect, TierReport } from "./tier-effects.ts";
 
@@ -63,6 +64,8 @@ export class Onboarder {
   readonly #tiers: KvTiers;
   readonly #answers: FetchAnswers;
   readonly #blockSizeTokens: number;
+  /** Brings KV up ahead of turns, through this. Null: nothing does. */
+  prefetcher: Prefetcher | null = null;
   readonly #byRequest = new Map<string, Onboarding>();
   readonly #reads = new Map<number, Read>();
   #admitted: Array<Pick<Onboarding, "sequence" | "pieces" | "remote">> = [];
@@ -79,7 +82,7 @@ export class Onboarder {
 
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.prefetcher?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;
     // One that has failed waits for imports that are with the engine, which end by themselves.
     for (const { deadlineMs, hasFailed } of this.#byRequest.values())
       if (!hasFailed) next = Math.min(next, deadlineMs);
@@ -157,14 +160,21 @@ export class Onboarder {
   }
 
   /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
-  turn(nowMs: number): { readonly effects: readonly TierEffect[]; readonly finished: readonly Sequence[] } {
+  turn(nowMs: number): {
+    readonly effects: readonly (TierEffect | PrefetchEffect)[];
+    readonly finished: readonly Sequence[];
+  } {
+    const ahead = this.prefetcher?.turn(nowMs) ?? [];
     this.#start(nowMs);
     for (const { tier, segment } of this.#tiers.takeDeletions())
       this.#effects.push({ kind: "delete-tier", tier, segment });
     const { effects, finished } = { effects: this.#effects, finished: this.#finished };
     if (effects.length > 0) this.#effects = [];
     if (finished.length > 0) this.#finished = [];
-    return { effects, finished };
+    return {
+      effects: ahead.length === 0 ? effects : [...ahead, ...effects],
+      finished: finished.filter((sequence) => !this.prefetcher?.finished(sequence)),
+    };
   }
 
   /** Apart from `begin`, because an admission has no time. */
@@ -201,6 +211,7 @@ export class Onboarder {
   }
 
   report(report: TierReport): void {
+    if (this.prefetcher?.report(report)) return;
     if (report.kind === "written") this.#tiers.written(report.tier, report.segment, report.bytes);
     else if (report.kind === "off") this.#tiers.turnOff(report.tier);
     else if (report.kind === "answered") this.#answers.answered(report);
@@ -332,6 +343,7 @@ export class Onboarder {
   checkInvariants(): void {
     this.#tiers.checkInvariants();
     this.#answers.checkInvariants();
+    this.prefetcher?.checkInvariants();
     for (const [requestId, { sequence, reads, installs, numStarted, pieces }] of this.#byRequest) {
       assert(sequence.request.id === requestId, "an onboarding is filed under another request");
       assert(sequence.status === "onboarding", `a ${sequence.status} sequence is onboarding`);

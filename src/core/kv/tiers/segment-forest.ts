@@ -82,6 +82,20 @@ export class SegmentForest {
     return entries;
   }
 
+  /** Hashes of the chain that ends with the given segment, from its first block on. */
+  chainTo(last: TierEntry): Int32Array {
+    const { firstBlock, hashes } = last.segment;
+    const chain = new Int32Array((firstBlock + numBlocksOf(last.segment)) * HASH_WORDS);
+    chain.set(hashes, firstBlock * HASH_WORDS);
+    for (let child = last; child.parent !== null; child = child.parent) {
+      const { segment } = child.parent;
+      // A child may begin in the middle of its parent.
+      const numWords = (child.segment.firstBlock - segment.firstBlock) * HASH_WORDS;
+      chain.set(segment.hashes.subarray(0, numWords), segment.firstBlock * HASH_WORDS);
+    }
+    return chain;
+  }
+
   /** Throws unless indexes and trees agree. Linear in what is held. */
   checkInvariants(): void {
     let numBlocks = 0;

@@ -102,6 +102,23 @@ export class TierCache {
   }
 
   /**
+   * The chain that goes through the block with this hash, from its beginning to the end of what is held behind it: of several ways
+   * the one used last. Null when the block is not held.
+   */
+  chainThrough(hash: Int32Array): Int32Array | null {
+    let last = this.#forest.holding(hash, 0);
+    if (last === undefined) return null;
+    for (let next: Entry | null = last; next !== null; ) {
+      last = next;
+      const end = last.segment.firstBlock + numBlocksOf(last.segment);
+      next = null;
+      for (const child of last.children)
+        if (child.segment.firstBlock === end && (next === null || child.lastUse > next.lastUse)) next = child;
+    }
+    return this.#forest.chainTo(last);
+  }
+
+  /**
    * What the tier could give of blocks [from, to) of a chain, without a gap at the beginning. `hashes` are those of the chain from block
    * `base` on.
    */
@@ -124,6 +141,11 @@ export class TierCache {
   countLookup(numWanted: number, numTaken: number): void {
     this.#hits += numTaken;
     this.#misses += numWanted - numTaken;
+  }
+
+  /** Whether the block before a segment is held, and none of its own. */
+  canAdd(segment: Segment): boolean {
+    return this.#forest.parentOf(segment) !== undefined && !this.#forest.hasAny(segment);
   }
 
   /**

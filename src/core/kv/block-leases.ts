@@ -1,0 +1,154 @@
+import { assert } from "../util/assert.ts";
+import type { BlockPool } from "./block-pool.ts";
+import { FIELD, RECORD_WORDS } from "./block-records.ts";
+import { EvictionQueue } from "./tiers/eviction.ts";
+
+/** Leases at a time; a further one is not given. */
+const MAX_LEASES = 4096;
+
+/** Some cached blocks of one owner that are kept after all others for a time. */
+interface Lease {
+  readonly number: number;
+  readonly owner: string;
+  readonly blocks: readonly number[];
+  /** How many of them it still holds: others have been used under a later lease, or are gone. */
+  numHeld: number;
+  /** When it ends. */
+  rank: number;
+  heapAt: number;
+  readonly lastUse: number;
+}
+
+/**
+ * Keeps cached blocks after all others until a time, among those that the pool keeps so, and within its bound of them. A block is
+ * under one lease at most: the one that ends last.
+ */
+export class BlockLeases {
+  readonly #pool: BlockPool;
+  readonly #words: Int32Array;
+  readonly #leases = new Map<number, Lease>();
+  readonly #byEnd = new EvictionQueue<Lease>();
+  readonly #heldBy = new Map<string, number>();
+  #numLeases = 0;
+
+  constructor(pool: BlockPool) {
+    this.#pool = pool;
+    this.#words = pool.records.words;
+  }
+
+  /** Blocks of an owner that are under lease. */
+  heldBy(owner: string): number {
+    return this.#heldBy.get(owner) ?? 0;
+  }
+
+  /** When the next lease ends. */
+  get nextEndMs(): number {
+    return this.#byEnd.first()?.rank ?? Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Keeps the given filed blocks, the first of them first, until `untilMs`, as far as the pool keeps more and the owner has fewer
+   * than `maxHeld`. Those under a lease that ends later stay under that one. Returns the lease's number, or 0 when there is none.
+   */
+  take(blocks: readonly number[], options: { owner: string; untilMs: number; maxHeld: number }): number {
+    if (this.#leases.size >= MAX_LEASES) return 0;
+    const number = ++this.#numLeases;
+    const { owner, untilMs, maxHeld } = options;
+    const taken: number[] = [];
+    for (const block of blocks) {
+      const earlier = this.#leaseOf(block);
+      if (!this.#pool.isHashed(block) || (earlier !== undefined && earlier.rank >= untilMs)) continue;
+      const held = this.heldBy(owner) + (earlier?.owner === owner ? 0 : 1);
+      if (held > maxHeld || !this.#pool.keep(block)) break;
+      this.drop(block);
+      this.#setLease(block, number);
+      this.#heldBy.set(owner, this.heldBy(owner) + 1);
+      taken.push(block);
+    }
+    if (taken.length === 0) return 0;
+    const lease = {
+      number,
+      owner,
+      blocks: taken,
+      numHeld: taken.length,
+      heapAt: -1,
+      rank: 0,
+      lastUse: number,
+    };
+    this.#leases.set(number, lease);
+    this.#byEnd.add(lease, untilMs);
+    return number;
+  }
+
+  /** Ends a lease before its time: its blocks are like any others that were used just now. One that is over already is no error. */
+  end(number: number): void {
+    const lease = this.#leases.get(number);
+    if (lease !== undefined) this.#close(lease, "recent");
+  }
+
+  /** Ends leases whose time is over: their blocks go before others, for their turn was when they were taken. */
+  expire(nowMs: number): void {
+    for (let lease = this.#byEnd.first(); lease !== null && lease.rank <= nowMs; lease = this.#byEnd.first())
+      this.#close(lease, "old");
+  }
+
+  /** A block is under no lease any more: it is not filed, or another one takes it. */
+  drop(block: number): void {
+    const lease = this.#leaseOf(block);
+    if (lease === undefined) return;
+    this.#setLease(block, 0);
+    this.#release(lease, 1);
+    if (lease.numHeld === 0) this.#remove(lease);
+  }
+
+  #close(lease: Lease, as: "recent" | "old"): void {
+    // The first block of a chain is the one that is needed longest.
+    const blocks = as === "recent" ? lease.blocks.toReversed() : lease.blocks;
+    for (const block of blocks) {
+      if (this.#leaseOf(block) !== lease) continue;
+      this.#setLease(block, 0);
+      this.#pool.unkeep(block, as);
+    }
+    this.#release(lease, lease.numHeld);
+    this.#remove(lease);
+  }
+
+  #release(lease: Lease, count: number): void {
+    lease.numHeld -= count;
+    const held = this.heldBy(lease.owner) - count;
+    if (held === 0) this.#heldBy.delete(lease.owner);
+    else this.#heldBy.set(lease.owner, held);
+  }
+
+  #remove(lease: Lease): void {
+    this.#leases.delete(lease.number);
+    this.#byEnd.remove(lease);
+  }
+
+  #leaseOf(block: number): Lease | undefined {
+    const number = this.#words[block * RECORD_WORDS + FIELD.lease]!;
+    return number === 0 ? undefined : this.#leases.get(number);
+  }
+
+  #setLease(block: number, number: number): void {
+    this.#words[block * RECORD_WORDS + FIELD.lease] = number;
+  }
+
+  /** Throws unless counts and queue agree with the blocks' records. Linear in the blocks under lease. */
+  checkInvariants(): void {
+    const held = new Map<string, number>();
+    for (const [number, lease] of this.#leases) {
+      assert(lease.number === number && lease.heapAt !== -1, "a lease would never end");
+      const count = lease.blocks.filter((block) => this.#leaseOf(block) === lease).length;
+      assert(count === lease.numHeld && count > 0, "a lease's blocks are miscounted");
+      held.set(lease.owner, (held.get(lease.owner) ?? 0) + count);
+      for (const block of lease.blocks)
+        assert(this.#leaseOf(block) !== lease || this.#pool.isHashed(block), "a lease is on nothing");
+    }
+    assert(held.size === this.#heldBy.size, "owners of leases are miscounted");
+    for (const [owner, count] of held)
+      assert(this.heldBy(owner) === count, "an owner's blocks are miscounted");
+    assert(this.#byEnd.size === this.#leases.size, "leases and their ends disagree");
+    this.#byEnd.checkInvariants();
+  }
+}

@@ -1,0 +1,123 @@
+import { assert } from "../../util/assert.ts";
+
+/** Where a prefetch brings KV. */
+export type PrefetchTarget = "host" | "device";
+
+export const PREFETCH_TARGETS: readonly PrefetchTarget[] = ["host", "device"];
+
+/** Bytes brought to one place ahead of a turn, since the worker started. What is neither used nor wasted waits for its turn. */
+export interface PrefetchedBytes {
+  readonly started: number;
+  /** Still there when the turn came. */
+  readonly used: number;
+  /** The turn did not come in time, or they had gone before. */
+  readonly wasted: number;
+}
+
+export interface PrefetchStats {
+  /** Turns that were expected, that came in time, and that are expected now. */
+  readonly expected: number;
+  readonly came: number;
+  readonly pending: number;
+  readonly bytes: Readonly<Record<PrefetchTarget, PrefetchedBytes>>;
+}
+
+/** Blocks [from, to) of a chain that were brought somewhere. */
+interface Moved {
+  readonly target: PrefetchTarget;
+  readonly from: number;
+  to: number;
+}
+
+/** What was brought up for one turn. */
+export class MovedBlocks {
+  #moved: Moved[] = [];
+  readonly #counts: PrefetchCounts;
+
+  constructor(counts: PrefetchCounts) {
+    this.#counts = counts;
+  }
+
+  get isEmpty(): boolean {
+    return this.#moved.length === 0;
+  }
+
+  /** Blocks [from, to) of the turn's chain are there now. What was brought there before, from `from` on, had gone. */
+  add(target: PrefetchTarget, from: number, to: number): void {
+    for (const moved of this.#moved) {
+      if (moved.target !== target || moved.to <= from) continue;
+      const kept = Math.max(moved.from, from);
+      this.#counts.count(target, "wasted", moved.to - kept);
+      moved.to = kept;
+    }
+    this.#moved = this.#moved.filter((moved) => moved.to > moved.from);
+    this.#moved.push({ target, from, to });
+    this.#counts.count(target, "started", to - from);
+  }
+
+  /** The turn has come, and finds so many blocks of its chain at each place; null: it has not come. */
+  settle(numFound: Readonly<Record<PrefetchTarget, number>> | null): void {
+    for (const { target, from, to } of this.#moved) {
+      const used = Math.min(Math.max((numFound?.[target] ?? 0) - from, 0), to - from);
+      this.#counts.count(target, "used", used);
+      this.#counts.count(target, "wasted", to - from - used);
+    }
+    this.#moved = [];
+  }
+
+  /** Blocks brought to a place that wait for the turn. */
+  numOpen(target: PrefetchTarget): number {
+    return this.#moved.reduce((sum, moved) => sum + (moved.target === target ? moved.to - moved.from : 0), 0);
+  }
+}
+
+/** Bytes of a token need not be whole. */
+function rounded({ started, used, wasted }: PrefetchedBytes): PrefetchedBytes {
+  return { started: Math.round(started), used: Math.round(used), wasted: Math.round(wasted) };
+}
+
+type MutableBytes = { -readonly [key in keyof PrefetchedBytes]: number };
+
+export class PrefetchCounts {
+  readonly #blockBytes: number;
+  readonly #bytes: Record<PrefetchTarget, MutableBytes> = {
+    host: { started: 0, used: 0, wasted: 0 },
+    device: { started: 0, used: 0, wasted: 0 },
+  };
+  expected = 0;
+  came = 0;
+
+  constructor(blockBytes: number) {
+    this.#blockBytes = blockBytes;
+  }
+
+  count(target: PrefetchTarget, what: keyof PrefetchedBytes, numBlocks: number): void {
+    assert(numBlocks >= 0, "fewer than no blocks were moved");
+    this.#bytes[target][what] += numBlocks * this.#blockBytes;
+  }
+
+  /** Bytes at a place that wait for their turns. */
+  open(target: PrefetchTarget): number {
+    const { started, used, wasted } = this.#bytes[target];
+    return started - used - wasted;
+  }
+
+  stats(pending: number): PrefetchStats {
+    const { host, device } = this.#bytes;
+    return {
+      expected: this.expected,
+      came: this.came,
+      pending,
+      bytes: { host: rounded(host), device: rounded(device) },
+    };
+  }
+
+  /** Throws unless what waits for turns is what these turns say. */
+  checkInvariants(open: readonly MovedBlocks[]): void {
+    for (const target of PREFETCH_TARGETS) {
+      const numOpen = open.reduce((sum, moved) => sum + moved.numOpen(target), 0);
+      const difference = Math.abs(this.open(target) - numOpen * this.#blockBytes);
+      assert(difference <= 1e-6 * this.#bytes[target].started, `prefetches to ${target} are miscounted`);
+    }
+  }
+}
