@@ -83,12 +83,12 @@ class DispatchedFleet {
   }
 
   #receive(requestId: string, tokens: readonly SampledToken[]): void {
-    expect(this.ends.has(requestId), "tokens after the end").toBe(false);
+    if (this.ends.has(requestId)) throw new Error("tokens after the end");
     this.text.get(requestId)!.push(...tokens.map(({ token }) => token));
   }
 
   #end(requestId: string, how: string): void {
-    expect(this.ends.has(requestId), "a second end").toBe(false);
+    if (this.ends.has(requestId)) throw new Error("a second end");
     this.ends.set(requestId, how);
   }
 
