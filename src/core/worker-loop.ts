@@ -1,3 +1,4 @@
+import { inOrder } from "./effect-order.ts";
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
 import { type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
 import {
@@ -8,6 +9,7 @@ import {
   type HandoffMessage,
   idOf,
   isFetchMessage,
+  unknownRequest,
 } from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
@@ -24,9 +26,10 @@ import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
-import { eventsOf } from "./step-events.ts";
+import { eventsOf, runOf } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
+import type { WorkerLoopOptions } from "./worker-loop-options.ts";
 
 interface Entry extends HandoffEntry {
   cachedReported: boolean;
@@ -52,16 +55,7 @@ export class WorkerLoop {
   #nextOrder = 0;
   readonly #onboarder: Onboarder | null;
 
-  /** `maxRequests` bounds everything that is not over, whatever it waits for. */
-  constructor(options: {
-    scheduler: Scheduler;
-    blocks: BlockManager;
-    maxRequests: number;
-    timeouts?: HandoffTimeouts;
-    handoffOrder?: HandoffOrder;
-    /** The one that the scheduler has been given; absent: there are no lower tiers. */
-    onboarder?: Onboarder;
-  }) {
+  constructor(options: WorkerLoopOptions) {
     this.#maxRequests = options.maxRequests;
     this.#scheduler = options.scheduler;
     this.#blocks = options.blocks;
@@ -87,16 +81,10 @@ export class WorkerLoop {
 
   /** What is to be done since the last call, in order. */
   takeEffects(): WorkerEffect[] {
-    const effects = this.#effects;
-    const events = this.#events;
+    const effects = inOrder(this.#effects, this.#events, this.#blocks.kvEvents);
     this.#effects = [];
-    if (this.#blocks.kvEvents !== null) {
-      for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
-    }
-    if (events.length === 0) return effects;
-    this.#events = [];
-    // First of all: nobody should wait for a token until the next step has begun.
-    return [{ kind: "emit", events }, ...effects];
+    if (this.#events.length > 0) this.#events = [];
+    return effects;
   }
 
   /** Takes a request over. An earlier epoch of the same request is given up. */
@@ -152,11 +140,7 @@ export class WorkerLoop {
    */
   stepsRepeated(plan: StepPlan, tokens: readonly SampledToken[]): void {
     this.#scheduler.repeat(plan, tokens);
-    for (const { sequence } of plan.chunks) {
-      const index = sequence.numOutputTokens - tokens.length;
-      const { id: requestId, epoch } = sequence.request;
-      this.#events.push({ kind: "run", requestId, epoch, index, tokens });
-    }
+    for (const { sequence } of plan.chunks) this.#events.push(runOf(sequence, tokens));
   }
 
   /** A `push-kv` effect has been carried out: the bytes are with the link, or it has failed. */
@@ -171,6 +155,7 @@ export class WorkerLoop {
     if (!this.#onboarder?.installed(id, end, ok, ms)) {
       const entry = this.#handoffs.find(id);
       if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+      if (ok) this.#onboarder?.learnImport(ms);
     }
     this.#turn(nowMs);
   }
@@ -181,8 +166,12 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
-  /** A message from another worker. Messages for an unknown request or epoch change nothing here. */
-  receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
+  /**
+   * A message from another worker. Messages for an unknown request or epoch change nothing here. `ms`: how long one with KV took to
+   * arrive from its first byte on; null when that is not known.
+   */
+  receive(peer: WorkerId, message: HandoffMessage, nowMs: number, ms: number | null = null): void {
+    if (ms !== null) this.#onboarder?.learnReceived(message, ms);
     if (isFetchMessage(message)) this.#onboarder?.receive(peer, message);
     else this.#receiveHandoff(peer, message, nowMs);
     this.#turn(nowMs);
@@ -198,8 +187,7 @@ export class WorkerLoop {
     } else if (message.kind === "abort") {
       this.#earlyReserves.take(message.requestId, message.epoch, peer);
     } else if (message.kind === "kv" || message.kind === "commit" || message.kind === "grant") {
-      const reply = { kind: "abort", requestId: message.requestId, epoch: message.epoch } as const;
-      this.#effects.push({ kind: "send", peer, message: { ...reply, reason: "unknown_request" } });
+      this.#effects.push({ kind: "send", peer, message: unknownRequest("abort", message) });
     }
   }
 
@@ -341,14 +329,12 @@ export class WorkerLoop {
   #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
     const { requestId, epoch, numTokens } = message;
     const reserve = { requestId, epoch, peer, numTokens, deadlineMs: nowMs + this.#timeouts.reserveMs };
-    const known = this.#entries.get(requestId);
-    const isStale = known !== undefined && known.sequence.request.epoch >= epoch;
-    if (isStale || !this.#earlyReserves.hold(reserve)) this.#refuse(reserve);
+    const knownEpoch = this.#entries.get(requestId)?.sequence.request.epoch ?? -1;
+    if (knownEpoch >= epoch || !this.#earlyReserves.hold(reserve)) this.#refuse(reserve);
   }
 
-  #refuse({ requestId, epoch, peer }: EarlyReserve): void {
-    const message = { kind: "refuse", requestId, epoch, reason: "unknown_request" } as const;
-    this.#effects.push({ kind: "send", peer, message });
+  #refuse({ peer, requestId, epoch }: EarlyReserve): void {
+    this.#effects.push({ kind: "send", peer, message: unknownRequest("refuse", { requestId, epoch }) });
   }
 
   #flushKvOps(): void {
@@ -361,26 +347,33 @@ export class WorkerLoop {
     const { effects, finished } = this.#onboarder.turn(nowMs);
     if (effects.length > 0) this.#flushKvOps();
     this.#effects.push(...effects);
-    for (const sequence of finished) this.#scheduler.onboarded(sequence);
+    for (const sequence of finished) {
+      if (this.#handoffs.find(idOf(sequence))?.receiver) {
+        this.#scheduler.onboardedIncoming(sequence);
+        this.#grant(sequence, nowMs);
+      } else this.#scheduler.onboarded(sequence);
+    }
     return finished.length > 0;
+  }
+
+  #grant(sequence: Sequence, nowMs: number): void {
+    const entry = this.#handoffs.find(idOf(sequence));
+    assert(entry?.receiver, "an incoming sequence has no receiver");
+    this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
   }
 
   #turn(nowMs: number): void {
     this.#runTiers(nowMs);
-    for (const sequence of this.#scheduler.grantIncoming()) {
-      const entry = this.#handoffs.find(idOf(sequence));
-      assert(entry?.receiver, "an incoming sequence has no receiver");
-      this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
-    }
+    for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
     if (this.#scheduler.planInFlight === null) {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) {
         this.#effects.push({ kind: "execute", plan });
       }
-      // What was to come up is gone already, for one that was admitted just now.
-      if (this.#runTiers(nowMs) && plan === null) this.#turn(nowMs);
     }
+    // What was to come up may be gone already, for one that was admitted just now.
+    if (this.#runTiers(nowMs) && this.#scheduler.planInFlight === null) this.#turn(nowMs);
   }
 
   /** Throws unless loop, scheduler, handoffs and KV bookkeeping agree. */

@@ -70,7 +70,7 @@ async function start(id: string, values: Partial<WorkerConfigValues> = {}): Prom
   const mesh = createKvMesh({
     identity: makeIdentity({ workerId: id }),
     secret: TEST_SECRET,
-    onMessage: (peer, message) => driver.receive(peer, message),
+    onMessage: (peer, message, ms) => driver.receive(peer, message, ms),
     onPeerLost: (peer) => driver.peerLost(peer),
     onRefused: (reason) => {
       throw new Error(reason);
@@ -111,6 +111,11 @@ async function start(id: string, values: Partial<WorkerConfigValues> = {}): Prom
   };
   nodes.push(node);
   return node;
+}
+
+/** Writing takes its time: waits until so many blocks can be found. */
+async function written({ found }: Node, tier: "host" | "disk", numBlocks: number): Promise<void> {
+  while (found[tier] < numBlocks) await new Promise((resolve) => setImmediate(resolve));
 }
 
 const ask = (id: string, cacheSalt = "a", numTokens = 300) =>
@@ -161,11 +166,6 @@ describe("fetching a prefix that another worker has in lower tiers", () => {
   /** A prompt of another conversation takes the device. */
   const other = (id: string) =>
     makeRequest({ id, prompt: tokenRange(700, 330), maxOutputTokens: 2, ignoreEndOfGeneration: true });
-  /** Writing takes its time: waits until so many blocks can be found. */
-  async function written({ found }: Node, tier: "host" | "disk", numBlocks: number): Promise<void> {
-    while (found[tier] < numBlocks) await new Promise((resolve) => setImmediate(resolve));
-  }
-
   it.each(["host", "disk"] as const)(
     "takes it from %s, for the tenant that it belongs to only",
     async (tier) => {
@@ -219,5 +219,39 @@ describe("fetching a prefix that another worker has in lower tiers", () => {
     while (files().some((name) => damaged.includes(name)))
       await new Promise((resolve) => setImmediate(resolve));
     for (const { driver } of nodes) driver.checkInvariants();
+  });
+});
+
+describe("a handoff to a decode worker that has the prompt on disk", () => {
+  it("sends what that worker does not bring up itself, also to one that has been started again", async () => {
+    const values = { tiers: { diskPath: temp.folder, diskFolder: "d" } };
+    const prefill = await start("prefill");
+    const handOver = async (
+      request: Request,
+      decode: Node,
+    ): Promise<{ tokens: number[]; numBytes: number }> => {
+      const before = prefill.driver.load().handoffBytes;
+      const { id: decodeWorker, kvAddress: decodeKvAddress } = decode;
+      // The first token is drawn by the one, the others by the other; both tell it.
+      void prefill.run(request, { kind: "prefill", decodeWorker, decodeKvAddress });
+      const { tokens } = await decode.run(request, { kind: "decode", prefillWorker: "prefill" });
+      return { tokens, numBytes: prefill.driver.load().handoffBytes - before };
+    };
+    const first = await start("decode-1", values);
+    const cold = await handOver(ask("r1"), first);
+    await written(first, "disk", 19);
+    first.driver.stop();
+    await first.mesh.close();
+    await first.closeTiers();
+    const second = await start("decode-2", values);
+    const warm = await handOver(ask("r2"), second);
+    expect(warm.tokens).toEqual(cold.tokens);
+    expect(warm.numBytes).toBeLessThan(100);
+    // 300 tokens of 4 bytes.
+    for (const { numBytes } of [cold, await handOver(ask("r3", "b"), second)])
+      expect(numBytes).toBeGreaterThanOrEqual(1200);
+    const other = await start("decode-3", { tiers: { diskPath: temp.folder, diskFolder: "d3" } });
+    expect((await handOver(ask("r4"), other)).numBytes).toBeGreaterThanOrEqual(1200);
+    for (const { driver } of nodes.slice(1)) driver.checkInvariants();
   });
 });
