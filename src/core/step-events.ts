@@ -1,4 +1,6 @@
-import type { SequenceUpdate } from "./scheduler/step-plan.ts";
+import { idOf } from "./handoff/messages.ts";
+import type { SampledToken, SequenceUpdate } from "./scheduler/step-plan.ts";
+import type { Sequence } from "./sequence.ts";
 import type { RequestEvent } from "./worker-effects.ts";
 
 /** Adds what a request's owner is told after a step. `tellsCached`: also how much of the prompt was not computed. */
@@ -11,4 +13,9 @@ export function addEvents(events: RequestEvent[], update: SequenceUpdate, tellsC
     events.push({ kind: "token", requestId, epoch, index: numOutputTokens - 1, sampled: emitted });
   if (finishReason !== null)
     events.push({ kind: "finish", requestId, epoch, reason: finishReason, numOutputTokens });
+}
+
+/** The last \`tokens.length\` tokens of a sequence, which were drawn in consecutive steps of one plan. */
+export function runOf(sequence: Sequence, tokens: readonly SampledToken[]): RequestEvent {
+  return { kind: "run", ...idOf(sequence), index: sequence.numOutputTokens - tokens.length, tokens };
 }

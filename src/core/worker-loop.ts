@@ -1,3 +1,4 @@
+import { inOrder } from "./effect-order.ts";
 import { type EarlyReserve, EarlyReserves } from "./handoff/early-reserves.ts";
 import { type HandoffEntry, HandoffTable } from "./handoff/handoff-table.ts";
 import {
@@ -8,6 +9,7 @@ import {
   type HandoffMessage,
   idOf,
   isFetchMessage,
+  unknownRequest,
 } from "./handoff/messages.ts";
 import { HandoffReceiver, type ReceiverEffect } from "./handoff/receiver.ts";
 import {
@@ -25,7 +27,7 @@ import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
 import type { TurnExpectation } from "./sessions/turn-expectation.ts";
-import { addEvents } from "./step-events.ts";
+import { addEvents, runOf } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 import type { WorkerLoopOptions } from "./worker-loop-options.ts";
@@ -82,17 +84,11 @@ export class WorkerLoop {
 
   /** What is to be done since the last call, in order. */
   takeEffects(): readonly WorkerEffect[] {
-    const effects = this.#effects;
-    const events = this.#events;
-    if (this.#blocks.kvEvents !== null) {
-      for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
-    }
-    if (effects.length > 0) this.#effects = [];
-    else if (events.length === 0) return NO_EFFECTS;
-    if (events.length === 0) return effects;
-    this.#events = [];
-    // First of all: nobody should wait for a token until the next step has begun.
-    return [{ kind: "emit", events }, ...effects];
+    const effects = inOrder(this.#effects, this.#events, this.#blocks.kvEvents);
+    if (effects.length === 0) return NO_EFFECTS;
+    this.#effects = [];
+    if (this.#events.length > 0) this.#events = [];
+    return effects;
   }
 
   /** Takes a request over. An earlier epoch of the same request is given up. */
@@ -155,11 +151,7 @@ export class WorkerLoop {
    */
   stepsRepeated(plan: StepPlan, tokens: readonly SampledToken[]): void {
     this.#scheduler.repeat(plan, tokens);
-    for (const { sequence } of plan.chunks) {
-      const index = sequence.numOutputTokens - tokens.length;
-      const { id: requestId, epoch } = sequence.request;
-      this.#events.push({ kind: "run", requestId, epoch, index, tokens });
-    }
+    for (const { sequence } of plan.chunks) this.#events.push(runOf(sequence, tokens));
   }
 
   /** A `push-kv` effect has been carried out: the bytes are with the link, or it has failed. */
@@ -174,6 +166,7 @@ export class WorkerLoop {
     if (!this.#onboarder?.installed(id, end, ok, ms)) {
       const entry = this.#handoffs.find(id);
       if (entry?.receiver) this.#runReceiver(entry, entry.receiver.onInstalled(end, ok));
+      if (ok) this.#onboarder?.learnImport(ms);
     }
     this.#turn(nowMs);
   }
@@ -184,8 +177,12 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
-  /** A message from another worker. Messages for an unknown request or epoch change nothing here. */
-  receive(peer: WorkerId, message: HandoffMessage, nowMs: number): void {
+  /**
+   * A message from another worker. Messages for an unknown request or epoch change nothing here. `ms`: how long one with KV took to
+   * arrive from its first byte on; null when that is not known.
+   */
+  receive(peer: WorkerId, message: HandoffMessage, nowMs: number, ms: number | null = null): void {
+    if (ms !== null) this.#onboarder?.learnReceived(message, ms);
     if (isFetchMessage(message)) this.#onboarder?.receive(peer, message);
     else this.#receiveHandoff(peer, message, nowMs);
     this.#turn(nowMs);
@@ -201,8 +198,7 @@ export class WorkerLoop {
     } else if (message.kind === "abort") {
       this.#earlyReserves.take(message.requestId, message.epoch, peer);
     } else if (message.kind === "kv" || message.kind === "commit" || message.kind === "grant") {
-      const reply = { kind: "abort", requestId: message.requestId, epoch: message.epoch } as const;
-      this.#effects.push({ kind: "send", peer, message: { ...reply, reason: "unknown_request" } });
+      this.#effects.push({ kind: "send", peer, message: unknownRequest("abort", message) });
     }
   }
 
@@ -344,14 +340,12 @@ export class WorkerLoop {
   #holdReserve(peer: WorkerId, message: HandoffId & { numTokens: number }, nowMs: number): void {
     const { requestId, epoch, numTokens } = message;
     const reserve = { requestId, epoch, peer, numTokens, deadlineMs: nowMs + this.#timeouts.reserveMs };
-    const known = this.#entries.get(requestId);
-    const isStale = known !== undefined && known.sequence.request.epoch >= epoch;
-    if (isStale || !this.#earlyReserves.hold(reserve)) this.#refuse(reserve);
+    const knownEpoch = this.#entries.get(requestId)?.sequence.request.epoch ?? -1;
+    if (knownEpoch >= epoch || !this.#earlyReserves.hold(reserve)) this.#refuse(reserve);
   }
 
-  #refuse({ requestId, epoch, peer }: EarlyReserve): void {
-    const message = { kind: "refuse", requestId, epoch, reason: "unknown_request" } as const;
-    this.#effects.push({ kind: "send", peer, message });
+  #refuse({ peer, requestId, epoch }: EarlyReserve): void {
+    this.#effects.push({ kind: "send", peer, message: unknownRequest("refuse", { requestId, epoch }) });
   }
 
   #flushKvOps(): void {
@@ -364,25 +358,32 @@ export class WorkerLoop {
     const { effects, finished } = this.#onboarder.turn(nowMs);
     if (effects.length > 0) this.#flushKvOps();
     this.#effects.push(...effects);
-    for (const sequence of finished) this.#scheduler.onboarded(sequence);
+    for (const sequence of finished) {
+      if (this.#handoffs.find(idOf(sequence))?.receiver) {
+        this.#scheduler.onboardedIncoming(sequence);
+        this.#grant(sequence, nowMs);
+      } else this.#scheduler.onboarded(sequence);
+    }
     return finished.length > 0;
+  }
+
+  #grant(sequence: Sequence, nowMs: number): void {
+    const entry = this.#handoffs.find(idOf(sequence));
+    assert(entry?.receiver, "an incoming sequence has no receiver");
+    this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
   }
 
   #turn(nowMs: number): void {
     this.#blocks.leases.expire(nowMs);
     this.#runTiers(nowMs);
-    for (const sequence of this.#scheduler.grantIncoming()) {
-      const entry = this.#handoffs.find(idOf(sequence));
-      assert(entry?.receiver, "an incoming sequence has no receiver");
-      this.#runReceiver(entry, entry.receiver.onRoom(nowMs));
-    }
+    for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
     if (this.#scheduler.planInFlight === null) {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) this.#effects.push({ kind: "execute", plan });
-      // What was to come up is gone already, for one that was admitted just now.
-      if (this.#runTiers(nowMs) && plan === null) this.#turn(nowMs);
     }
+    // What was to come up may be gone already, for one that was admitted just now.
+    if (this.#runTiers(nowMs) && this.#scheduler.planInFlight === null) this.#turn(nowMs);
   }
 
   /** Throws unless loop, scheduler, handoffs and KV bookkeeping agree. */

@@ -46,6 +46,11 @@ export class FrameDecoder {
     this.#key = key;
   }
 
+  /** Whether a frame has begun and is not complete. */
+  get isWithinFrame(): boolean {
+    return this.#part !== "header" || this.#filled > 0;
+  }
+
   /**
    * Takes the next bytes and calls `onFrame` for every frame that they complete. The payload of a kv frame belongs to
    * the receiver. Throws {@link FrameError}; frames before the bad one have been delivered by then.
@@ -75,7 +80,7 @@ export class FrameDecoder {
   /** Says that no more bytes come. Throws {@link FrameError} (`truncated`) in the middle of a frame. */
   end(): void {
     if (this.#error !== null) throw this.#error;
-    if (this.#part === "header" && this.#filled === 0) return;
+    if (!this.isWithinFrame) return;
     this.#error = new FrameError("truncated", "the stream ended in the middle of a frame");
     throw this.#error;
   }

@@ -81,6 +81,11 @@ export type FetchMessage =
     })
   | (HandoffId & { readonly kind: "fetch-end" });
 
+/** The answer to a message of a handoff that is not known, or no longer. */
+export function unknownRequest(kind: "refuse" | "abort", { requestId, epoch }: HandoffId): HandoffMessage {
+  return { kind, requestId, epoch, reason: "unknown_request" };
+}
+
 export function isFetchMessage(message: HandoffMessage): message is FetchMessage {
   return message.kind === "fetch" || message.kind === "fetched" || message.kind === "fetch-end";
 }

@@ -92,7 +92,7 @@ export class HandoffReceiver {
     return [{ kind: "queue" }];
   }
 
-  /** Room has been taken; the sequence's cached prefix needs no transfer. */
+  /** Room has been taken, and what lower tiers have has come up: the sequence's cached prefix needs no transfer. */
   onRoom(nowMs: number): ReceiverEffect[] {
     assert(this.#state === "queued", "room for a sequence that did not ask");
     this.#state = "receiving";

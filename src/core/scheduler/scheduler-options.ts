@@ -1,10 +1,14 @@
+import type { Otherwise } from "../kv/tiers/onboard-rule.ts";
 import type { Sequence } from "../sequence.ts";
 import type { SchedulingPolicy } from "./policy.ts";
 
 /** Brings KV of admitted sequences up from lower tiers. */
 export interface OnboardPort {
-  /** Whether more of the prefix comes up, up to `reusableTokens`; `Scheduler.onboarded` then says when it has. */
-  begin(sequence: Sequence, reusableTokens: number): boolean;
+  /**
+   * Whether more of the prefix comes up, up to `reusableTokens`; `Scheduler.onboarded` or `onboardedIncoming` then says when it has.
+   * `otherwise`: how the sequence would come by it.
+   */
+  begin(sequence: Sequence, reusableTokens: number, otherwise: Otherwise): boolean;
   /** The sequence gives its KV up before that. */
   forget(sequence: Sequence): void;
 }

@@ -3,6 +3,8 @@ import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
 import type { KvReservation } from "./policy.ts";
 import { pickVictim } from "./preemption.ts";
+import { PrefixTokens } from "./prefix-tokens.ts";
+import { removeFrom } from "./remove-from.ts";
 import { longestRow, repeatSteps } from "./repeated-steps.ts";
 import type { SchedulerOptions } from "./scheduler-options.ts";
 import { ChunkCollector, type StepResources } from "./step-builder.ts";
@@ -22,7 +24,7 @@ export type AddOutcome = "added" | "queue_full" | "too_long";
  *   add ──▶ waiting ──admit──▶ running ──finish──▶ finished
  *              ▲──────preempt─────┘ └─prefill done─▶ handing-off ──release──▶ finished
  *   add ──▶ waiting ──admit, KV comes from a lower tier──▶ onboarding ──onboarded──▶ received ──▶ running
- *   addIncoming ──▶ waiting ──grantIncoming──▶ receiving ──activate──▶ (received ──▶) running
+ *   addIncoming ──▶ waiting ──grantIncoming──▶ (onboarding ──▶) receiving ──activate──▶ (received ──▶) running
  * ```
  */
 export class Scheduler {
@@ -47,8 +49,7 @@ export class Scheduler {
   #hasDeparture = false;
   /** Sequences that have come into steps. */
   #numJoins = 0;
-  #prefixTokensHit = 0;
-  #prefixTokensQueried = 0;
+  readonly #prefixTokens = new PrefixTokens();
 
   constructor(options: SchedulerOptions, blocks: BlockManager) {
     assert(options.tokenBudget > 0 && options.maxRunning > 0, "budget and batch size must be positive");
@@ -96,7 +97,7 @@ export class Scheduler {
 
   /** Prompt tokens looked for in the prefix cache at first admissions, and how many of them were there. */
   get prefixTokens(): { readonly queried: number; readonly hit: number } {
-    return { queried: this.#prefixTokensQueried, hit: this.#prefixTokensHit };
+    return this.#prefixTokens;
   }
 
   /** Known tokens without KV, over all sequences that this worker computes: how much work lies here. */
@@ -132,7 +133,8 @@ export class Scheduler {
 
   /**
    * Takes KV room for incoming sequences, in order, as far as there is any. They are then `receiving`, and what was cached
-   * here already counts as computed. A preempted or local sequence that came earlier is not overtaken.
+   * here already counts as computed; those whose KV first comes up from a lower tier are `onboarding`, and not among the ones returned. A
+   * preempted or local sequence that came earlier is not overtaken.
    */
   grantIncoming(): Sequence[] {
     const granted: Sequence[] = [];
@@ -143,11 +145,23 @@ export class Scheduler {
       if (this.#numHolding >= 2 * this.#options.maxRunning) return granted;
       if (!this.#blocks.admit(sequence, sequence.numKnownTokens, sequence.numKnownTokens)) return granted;
       this.#incoming.shift();
-      this.#countPrefix(sequence);
-      sequence.status = "receiving";
       this.#parked.add(sequence);
+      if (this.#options.onboarder?.begin(sequence, sequence.numKnownTokens, "sent")) {
+        sequence.status = "onboarding";
+        continue;
+      }
+      this.#prefixTokens.count(sequence);
+      sequence.status = "receiving";
       granted.push(sequence);
     }
+  }
+
+  /** What a lower tier had of an incoming sequence's prefix is here: it can receive the rest. */
+  onboardedIncoming(sequence: Sequence): void {
+    assert(sequence.status === "onboarding", "the sequence is not onboarding");
+    this.#blocks.fileComputed(sequence);
+    this.#prefixTokens.count(sequence);
+    sequence.status = "receiving";
   }
 
   /**
@@ -167,7 +181,7 @@ export class Scheduler {
   onboarded(sequence: Sequence): void {
     assert(sequence.status === "onboarding", "the sequence is not onboarding");
     this.#blocks.fileComputed(sequence);
-    this.#countPrefix(sequence);
+    this.#prefixTokens.count(sequence);
     sequence.status = "received";
     this.#received.push(sequence);
   }
@@ -308,13 +322,6 @@ export class Scheduler {
       removeFrom(this.#received, sequence);
   }
 
-  #countPrefix(sequence: Sequence): void {
-    if (sequence.numPreemptions > 0) return;
-    sequence.numCachedTokens = Math.min(sequence.numComputedTokens, sequence.numPromptTokens);
-    this.#prefixTokensHit += sequence.numCachedTokens;
-    this.#prefixTokensQueried += sequence.numPromptTokens;
-  }
-
   /** The next sequence that can compute. Those whose KV comes up from a lower tier are admitted on the way, and parked. */
   #admitNext(reservation: KvReservation): Sequence | null {
     for (;;) {
@@ -334,12 +341,12 @@ export class Scheduler {
     const reusableTokens = sequence.numKnownTokens - 1;
     if (!this.#blocks.admit(sequence, numTokens, reusableTokens)) return null;
     this.#waiting.shift();
-    if (this.#options.onboarder?.begin(sequence, reusableTokens)) {
+    if (this.#options.onboarder?.begin(sequence, reusableTokens, "computed")) {
       sequence.status = "onboarding";
       this.#parked.add(sequence);
       return sequence;
     }
-    this.#countPrefix(sequence);
+    this.#prefixTokens.count(sequence);
     this.#join(sequence);
     return sequence;
   }
@@ -388,10 +395,4 @@ export class Scheduler {
     assert(this.#numHolding <= 2 * this.#options.maxRunning, "too many sequences hold KV");
     this.#blocks.checkInvariants([...this.#running, ...this.#parked, ...others]);
   }
-}
-
-function removeFrom(list: Sequence[], sequence: Sequence): void {
-  const at = list.indexOf(sequence);
-  assert(at !== -1, "a sequence is not in the list that its status names");
-  list.splice(at, 1);
 }

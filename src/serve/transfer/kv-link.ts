@@ -61,7 +61,8 @@ export interface KvLinkOptions {
   readonly session: HandshakeSession;
   readonly limits: KvLinkLimits;
   readonly timers: Timers;
-  readonly onMessage: (message: HandoffMessage) => void;
+  /** `ms`: from the arrival of the message's first byte to that of its last. */
+  readonly onMessage: (message: HandoffMessage, ms: number) => void;
   /** Called once, unless this side closed the link itself. */
   readonly onLost: (reason: string) => void;
 }
@@ -88,6 +89,8 @@ export class KvLink {
   readonly #decoder: FrameDecoder;
   readonly #watch: SilenceWatch;
   #waiters: Waiter[] = [];
+  /** When the first bytes of the frame that is arriving came. */
+  #frameSinceMs = 0;
   #isClosed = false;
 
   constructor(options: KvLinkOptions) {
@@ -193,16 +196,22 @@ export class KvLink {
   #receive(chunk: Uint8Array): void {
     if (this.#isClosed) return;
     this.#watch.heard();
+    const nowMs = this.#options.timers.nowMs();
+    if (!this.#decoder.isWithinFrame) this.#frameSinceMs = nowMs;
     try {
-      this.#decoder.push(chunk, (frame) => this.#deliver(frame));
+      this.#decoder.push(chunk, (frame) => {
+        this.#deliver(frame, nowMs - this.#frameSinceMs);
+        // The next one begins in this chunk, if it does not begin later.
+        this.#frameSinceMs = nowMs;
+      });
     } catch (error) {
       this.drop(error instanceof Error ? error.message : String(error));
     }
   }
 
-  #deliver(frame: LinkFrame): void {
+  #deliver(frame: LinkFrame, ms: number): void {
     // The receiver of an earlier frame of this chunk may have closed the link.
-    if (frame.kind !== "ping" && !this.#isClosed) this.#options.onMessage(frame);
+    if (frame.kind !== "ping" && !this.#isClosed) this.#options.onMessage(frame, ms);
   }
 
   /** Whether the link was open until now. */

@@ -37,7 +37,8 @@ export interface KvMeshOptions {
   /** The fleet's secret, at least {@link MIN_SECRET_BYTES} bytes. Whoever knows it is a worker of the fleet. */
   readonly secret: Uint8Array;
   /** Called for each message, in order per peer. A throw drops the link. */
-  readonly onMessage: (peer: WorkerId, message: HandoffMessage) => void;
+  /** `ms`: from the arrival of the message's first byte to that of its last. */
+  readonly onMessage: (peer: WorkerId, message: HandoffMessage, ms: number) => void;
   /** A link that stood is gone. Not called for links that this side closes. */
   readonly onPeerLost: (peer: WorkerId, reason: string) => void;
   /** Somebody connected and was not let in. For the log; strangers decide how often. */
@@ -297,7 +298,7 @@ class Mesh implements KvMesh {
       session,
       limits: this.#limits,
       timers: this.#timers,
-      onMessage: (message) => this.#options.onMessage(peer, message),
+      onMessage: (message, ms) => this.#options.onMessage(peer, message, ms),
       onLost: (reason) => this.#onLost(link, reason),
     });
     this.#links.set(peer, link);

@@ -1,117 +1,27 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { makeIdentity, TEST_SECRET } from "../../../test/support/link-support.ts";
+import { type LinkedNode, LinkedNodes, written } from "../../../test/support/linked-nodes.ts";
 import { makeRequest, tokenRange } from "../../../test/support/make.ts";
 import { TempFiles } from "../../../test/support/temp-files.ts";
 import type { Request } from "../../core/request.ts";
-import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
-import { resolveWorkerConfig, type WorkerConfigValues } from "../../protocol/worker-config.ts";
+import type { WorkerConfigValues } from "../../protocol/worker-config.ts";
 import type { Assignment } from "../../protocol/worker-rpc.ts";
-import { StubEngine } from "../engine/stub/stub-engine.ts";
-import { openTiers } from "../tiers/open-tiers.ts";
-import { createKvMesh, type KvMesh } from "../transfer/kv-mesh.ts";
-import { createDriver } from "./assemble.ts";
-import type { EventSink } from "./subscribers.ts";
-import type { WorkerDriver } from "./worker-driver.ts";
-
-interface Node {
-  readonly id: string;
-  readonly driver: WorkerDriver;
-  readonly mesh: KvMesh;
-  readonly kvAddress: string;
-  /** Blocks that can be found in its lower tiers, by what it says of them. */
-  readonly found: Record<"host" | "disk", number>;
-  closeTiers(): Promise<void>;
-  run(request: Request, assignment: Assignment): Promise<{ tokens: number[]; numCached: number }>;
-}
 
 let temp: TempFiles;
-let nodes: Node[];
+let fleet: LinkedNodes;
+let nodes: readonly LinkedNode[];
 beforeEach(() => {
   temp = new TempFiles();
-  nodes = [];
+  fleet = new LinkedNodes(temp.folder);
+  nodes = fleet.nodes;
 });
 afterEach(async () => {
-  for (const { driver, mesh, closeTiers } of nodes) {
-    driver.stop();
-    await mesh.close();
-    await closeTiers();
-  }
+  await fleet.close();
   temp.remove();
 });
-
-/** A worker with a real driver and real links, and an engine without a model. */
-async function start(id: string, values: Partial<WorkerConfigValues> = {}): Promise<Node> {
-  const engine = new StubEngine({ kvCapacityTokens: 1024 });
-  const config = resolveWorkerConfig(
-    {
-      workerId: id,
-      role: "both",
-      engine: "stub",
-      kvCapacityTokens: 1024,
-      contextTokens: 1024,
-      listen: "unix:/unused",
-      kvListen: "unix:/unused",
-      ...values,
-    },
-    () => "test",
-  );
-  const tiers = await openTiers(config, engine, {
-    key: Buffer.alloc(32, 7),
-    warn: (message) => {
-      throw new Error(message);
-    },
-  });
-  const onFatal = (error: unknown): never => {
-    throw error;
-  };
-  const driver = createDriver(config, engine, onFatal, tiers);
-  const mesh = createKvMesh({
-    identity: makeIdentity({ workerId: id }),
-    secret: TEST_SECRET,
-    onMessage: (peer, message) => driver.receive(peer, message),
-    onPeerLost: (peer) => driver.peerLost(peer),
-    onRefused: (reason) => {
-      throw new Error(reason);
-    },
-  });
-  const kvAddress = await mesh.listen(`unix:${temp.folder}/${id}`);
-  driver.attachMesh(mesh, kvAddress);
-  const open = new Map<string, { tokens: number[]; numCached: number; end: () => void }>();
-  const found = { host: 0, disk: 0 };
-  const subscriber: EventSink = (event) => {
-    if (event.kind === "tokens")
-      for (const { requestId, index, sampled } of event.tokens)
-        open.get(requestId)!.tokens[index] = sampled.token;
-    else if (event.kind === "cached") open.get(event.requestId)!.numCached = event.numTokens;
-    else if (event.kind === "finish") open.get(event.requestId)!.end();
-    else if (event.kind === "kv")
-      for (const change of event.batch.events) {
-        if (change.tier === "device" || change.kind === "cleared") continue;
-        const numBlocks = change.hashes.length / HASH_WORDS;
-        found[change.tier] += change.kind === "stored" ? numBlocks : -numBlocks;
-      }
-  };
-  driver.subscribe(subscriber, { reports: true });
-  const node: Node = {
-    id,
-    driver,
-    mesh,
-    kvAddress,
-    found,
-    closeTiers: async () => tiers?.close(),
-    run: (request, assignment) =>
-      new Promise((resolve) => {
-        const state = { tokens: [] as number[], numCached: 0, end: () => {} };
-        state.end = () => resolve({ tokens: state.tokens, numCached: state.numCached });
-        open.set(request.id, state);
-        driver.submit(request, assignment);
-      }),
-  };
-  nodes.push(node);
-  return node;
-}
+const start = (id: string, values?: Partial<WorkerConfigValues>): Promise<LinkedNode> =>
+  fleet.start(id, { values });
 
 const ask = (id: string, cacheSalt = "a", numTokens = 300) =>
   makeRequest({
@@ -121,7 +31,7 @@ const ask = (id: string, cacheSalt = "a", numTokens = 300) =>
     maxOutputTokens: 6,
     ignoreEndOfGeneration: true,
   });
-const from = ({ id, kvAddress }: Node): Assignment => ({
+const from = ({ id, kvAddress }: LinkedNode): Assignment => ({
   kind: "local",
   fetch: { worker: id, kvAddress, numTokens: 320 },
 });
@@ -161,11 +71,6 @@ describe("fetching a prefix that another worker has in lower tiers", () => {
   /** A prompt of another conversation takes the device. */
   const other = (id: string) =>
     makeRequest({ id, prompt: tokenRange(700, 330), maxOutputTokens: 2, ignoreEndOfGeneration: true });
-  /** Writing takes its time: waits until so many blocks can be found. */
-  async function written({ found }: Node, tier: "host" | "disk", numBlocks: number): Promise<void> {
-    while (found[tier] < numBlocks) await new Promise((resolve) => setImmediate(resolve));
-  }
-
   it.each(["host", "disk"] as const)(
     "takes it from %s, for the tenant that it belongs to only",
     async (tier) => {
@@ -218,6 +123,38 @@ describe("fetching a prefix that another worker has in lower tiers", () => {
     // What hung below the damaged segment goes with it.
     while (files().some((name) => damaged.includes(name)))
       await new Promise((resolve) => setImmediate(resolve));
+    for (const { driver } of nodes) driver.checkInvariants();
+  });
+});
+
+describe("a handoff to a decode worker that has the prompt on disk", () => {
+  it("sends what that worker does not bring up itself, also to one that has been started again", async () => {
+    const values = { tiers: { diskPath: temp.folder, diskFolder: "d" } };
+    const prefill = await start("prefill");
+    const handOver = async (
+      request: Request,
+      decode: LinkedNode,
+    ): Promise<{ tokens: number[]; numBytes: number }> => {
+      const before = prefill.driver.load().handoffBytes;
+      const { id: decodeWorker, kvAddress: decodeKvAddress } = decode;
+      // The first token is drawn by the one, the others by the other; both tell it.
+      void prefill.run(request, { kind: "prefill", decodeWorker, decodeKvAddress });
+      const { tokens } = await decode.run(request, { kind: "decode", prefillWorker: "prefill" });
+      return { tokens, numBytes: prefill.driver.load().handoffBytes - before };
+    };
+    const first = await start("decode-1", values);
+    const cold = await handOver(ask("r1"), first);
+    await written(first, "disk", 19);
+    await fleet.stop(first);
+    const second = await start("decode-2", values);
+    const warm = await handOver(ask("r2"), second);
+    expect(warm.tokens).toEqual(cold.tokens);
+    expect(warm.numBytes).toBeLessThan(100);
+    // 300 tokens of 4 bytes.
+    for (const { numBytes } of [cold, await handOver(ask("r3", "b"), second)])
+      expect(numBytes).toBeGreaterThanOrEqual(1200);
+    const other = await start("decode-3", { tiers: { diskPath: temp.folder, diskFolder: "d3" } });
+    expect((await handOver(ask("r4"), other)).numBytes).toBeGreaterThanOrEqual(1200);
     for (const { driver } of nodes) driver.checkInvariants();
   });
 });

@@ -52,7 +52,7 @@ export async function runWorker(config: WorkerConfig): Promise<RunningWorker> {
       protocolVersion: PROTOCOL_VERSION,
     },
     secret: keys.linkSecret,
-    onMessage: (peer, message) => driver.receive(peer, message),
+    onMessage: (peer, message, ms) => driver.receive(peer, message, ms),
     onPeerLost: (peer) => driver.peerLost(peer),
     onRefused: (reason) => process.stderr.write(`refused a link: ${reason}\n`),
     allowPlaintext: config.allowPlaintext,

@@ -194,10 +194,10 @@ export class WorkerDriver implements WorkerService {
     this.#pump();
   }
 
-  /** A message from another worker. */
-  receive(peer: WorkerId, message: HandoffMessage): void {
+  /** A message from another worker. `ms`: how long it took to arrive from its first byte on; null when that is not known. */
+  receive(peer: WorkerId, message: HandoffMessage, ms: number | null = null): void {
     this.#observations.received(peer, message);
-    this.#loop.receive(peer, message, this.#options.nowMs());
+    this.#loop.receive(peer, message, this.#options.nowMs(), ms);
     this.#pump();
   }
 

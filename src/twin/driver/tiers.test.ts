@@ -143,4 +143,31 @@ describe("lower tiers in the twin", () => {
     expect(ttftMs).toBeGreaterThan(12 + 38.4 + 16);
     expect(ttftMs).toBeLessThan(12 + 38.4 + 16 + 10);
   });
+
+  // The slow tier has to be tried once before it is known to be slow. A block of each prompt stays on the device.
+  it.each([
+    ["brings up what it has, and is sent nothing of it", 1e8, [800_000, 800_000]],
+    ["is sent everything by a link that is quicker", 1e6, [800_000, 800_000, 784_000, 784_000]],
+  ])("of a decode worker: it %s", (_, bytesPerSecond, sent) => {
+    const observer = new ListObserver();
+    const [p, d] = (["prefill", "decode"] as const).map((role) =>
+      twinWorker({
+        ...{ id: role, endpoint: role, role, perf, tokenBudget: 1024 },
+        ...(role === "decode" ? { tiers: tier(bytesPerSecond) } : {}),
+      }),
+    );
+    const spec = twinSpec({
+      outputBound: 16,
+      workers: [p!, d!],
+      network: new PrivateLinks({ bytesPerSecond: 1e7, latencyMs: 1 }),
+      placement: {
+        name: "split",
+        place: () => ({ prefillWorker: "prefill", decodeWorker: "decode", reason: "split" }),
+      },
+    });
+    const requests = REQUESTS.slice(0, 5);
+    expect(runTwin(spec, new ListSource(requests), observer).end).toBe("finished");
+    expect(observer.transfers.map(({ bytes }) => bytes)).toEqual(sent);
+    for (const { id } of requests) expect(observer.outcomes.get(id)!.end).toBe("stop");
+  });
 });

@@ -347,13 +347,14 @@ export class WorkerHost {
     this.#observer.transferDone(from.id, to.id, bytes, transfer.startMs, this.#nowMs);
     this.#reports?.transferDone(transfer);
     const message = { ...id, start, end, payload: bytes };
+    const ms = this.#nowMs - transfer.startMs;
     if (fetched !== null) {
-      this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetched", ...message }, this.#nowMs));
+      this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetched", ...message }, this.#nowMs, ms));
       if (fetched.isLast)
         this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetch-end", ...id }, this.#nowMs));
       return;
     }
-    this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "kv", ...message }, this.#nowMs));
+    this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "kv", ...message }, this.#nowMs, ms));
     this.#put(from, ({ loop }) => loop.kvPushed(id, true, this.#nowMs));
   }
 

@@ -2,7 +2,7 @@ import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
 import type { KvRange } from "../kv-ops.ts";
 import { type EvictionName, evictionPolicy } from "./eviction.ts";
-import { OnboardRule } from "./onboard-rule.ts";
+import { OnboardRule, type Otherwise } from "./onboard-rule.ts";
 import { type LowerTier, type Segment, segmentOf, type TierPiece, type TierStats } from "./segment.ts";
 import { TierCache } from "./tier-cache.ts";
 
@@ -132,8 +132,8 @@ export class KvTiers {
     }
   }
 
-  /** What to bring up for blocks [from, to) of a chain, each part from the nearest tier that has it; empty when computing is quicker. */
-  plan(chain: Int32Array, from: number, to: number): TierPiece[] {
+  /** What to bring up for blocks [from, to) of a chain, each part from the nearest tier that has it; empty when the other way is quicker. */
+  plan(chain: Int32Array, from: number, to: number, otherwise: Otherwise): TierPiece[] {
     const pieces: TierPiece[] = [];
     let at = from;
     for (;;) {
@@ -144,7 +144,7 @@ export class KvTiers {
     }
     const { blockSizeTokens } = this.#options;
     const costs = pieces.map(({ tier, numBlocks }) => ({ tier, numTokens: numBlocks * blockSizeTokens }));
-    const chosen = pieces.slice(0, this.rule.choose(from * blockSizeTokens, costs));
+    const chosen = pieces.slice(0, this.rule.choose(from * blockSizeTokens, costs, otherwise));
     for (const cache of this.#caches) {
       const taken = chosen.filter(({ tier }) => tier === cache.tier);
       cache.countLookup(

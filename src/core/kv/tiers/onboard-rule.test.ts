@@ -52,4 +52,16 @@ describe("OnboardRule", () => {
     expect(numRefusals).toBeGreaterThan(10);
     expect(numRefusals).toBeLessThan(100);
   });
+
+  it("weighs a tier against being sent the KV, import included, and not against computing it", () => {
+    const rule = learnt(0.5);
+    // Computing takes 1 ms a token.
+    expect(rule.choose(0, [piece("disk")], "sent")).toBe(1);
+    rule.learn("link", 100, 20);
+    expect(rule.choose(0, [piece("disk")], "sent")).toBe(0);
+    expect(rule.choose(0, [piece("host"), piece("disk")], "sent")).toBe(1);
+    rule.learnImport(60);
+    expect(rule.choose(0, [piece("disk")], "sent")).toBe(1);
+    expect(rule.choose(0, [piece("disk")])).toBe(1);
+  });
 });

@@ -45,14 +45,17 @@ export class PrefillSpeed {
   }
 }
 
+/** Where KV comes from that is not brought up: the worker computes it, or another one that has computed it sends it. */
+export type Otherwise = "computed" | "sent";
+
 /**
- * Whether bringing KV up from a tier is quicker than computing it. Both sides are learnt while the worker runs; before anything
- * has been measured, what is stored is used.
+ * Whether bringing KV up from a tier is quicker than computing it, or than being sent it. All is learnt while the worker runs; before
+ * anything has been measured, what is stored is used.
  */
 export class OnboardRule {
   readonly prefill = new PrefillSpeed();
   /** Sums over the last transfers: the price of a token is their quotient, so that short pieces do not count as much as long ones. */
-  readonly #transfers = new Map<LowerTier, { tokens: number; ms: number }>();
+  readonly #transfers = new Map<LowerTier | "link", { tokens: number; ms: number }>();
   readonly #minTokens: number;
 
   /** Fewer than `minTokens` are always computed: each transfer has its fixed price. */
@@ -60,8 +63,8 @@ export class OnboardRule {
     this.#minTokens = minTokens;
   }
 
-  /** Reading and importing `numTokens` from a tier took `ms`, waits for steps and for other reads left out. */
-  learn(tier: LowerTier, numTokens: number, ms: number): void {
+  /** Reading and importing `numTokens` from a tier, or receiving them, took `ms`, waits for steps and for other reads left out. */
+  learn(tier: LowerTier | "link", numTokens: number, ms: number): void {
     const known = this.#transfers.get(tier) ?? { tokens: 0, ms: 0 };
     known.tokens = TRANSFER_DECAY * known.tokens + numTokens;
     known.ms = TRANSFER_DECAY * known.ms + ms;
@@ -73,8 +76,20 @@ export class OnboardRule {
     if (!this.#transfers.has(tier)) this.learn(tier, numTokens, ms);
   }
 
-  /** Milliseconds to bring a token up from a tier; 0 while nothing has been measured. */
-  msPerToken(tier: LowerTier): number {
+  /** Importing what was received last took `ms`. */
+  learnImport(ms: number): void {
+    const known = this.#transfers.get("link");
+    if (known !== undefined) known.ms += ms;
+  }
+
+  /** Milliseconds to come by positions [start, end) without a tier; null while nothing has been measured. */
+  #otherwiseMs(otherwise: Otherwise, start: number, end: number): number | null {
+    if (otherwise === "computed") return this.prefill.ms(start, end);
+    return this.#transfers.has("link") ? (end - start) * this.msPerToken("link") : null;
+  }
+
+  /** Milliseconds to bring a token up from a tier, or to receive it; 0 while nothing has been measured. */
+  msPerToken(tier: LowerTier | "link"): number {
     const known = this.#transfers.get(tier);
     return known === undefined ? 0 : known.ms / known.tokens;
   }
@@ -86,6 +101,7 @@ export class OnboardRule {
   choose(
     start: number,
     pieces: ReadonlyArray<{ readonly tier: LowerTier; readonly numTokens: number }>,
+    otherwise: Otherwise = "computed",
   ): number {
     let end = start;
     let transferMs = 0;
@@ -94,7 +110,7 @@ export class OnboardRule {
     pieces.forEach(({ tier, numTokens }, i) => {
       end += numTokens;
       transferMs += numTokens * this.msPerToken(tier);
-      const savedMs = (this.prefill.ms(start, end) ?? Number.POSITIVE_INFINITY) - transferMs;
+      const savedMs = (this.#otherwiseMs(otherwise, start, end) ?? Number.POSITIVE_INFINITY) - transferMs;
       if (end - start < this.#minTokens || savedMs < mostSavedMs || savedMs <= 0) return;
       best = i + 1;
       mostSavedMs = savedMs;

@@ -1,4 +1,4 @@
-import type { FetchMessage, HandoffId } from "../../handoff/messages.ts";
+import type { FetchMessage, HandoffId, HandoffMessage } from "../../handoff/messages.ts";
 import type { WorkerId } from "../../request.ts";
 import type { StepPlan } from "../../scheduler/step-plan.ts";
 import type { Sequence } from "../../sequence.ts";
@@ -8,6 +8,7 @@ import type { BlockManager } from "../block-manager.ts";
 import type { KvRange } from "../kv-ops.ts";
 import { FetchAnswers, MAX_EXPORTED_BYTES } from "./fetch-answers.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
+import type { Otherwise } from "./onboard-rule.ts";
 import type { PrefetchEffect, Prefetcher } from "./prefetcher.ts";
 import type { TierPiece } from "./segment.ts";
 import type { TierEffect, TierReport } from "./tier-effects.ts";
@@ -91,9 +92,9 @@ export class Onboarder {
 
   /**
    * A sequence has been given blocks, and what the device has of its prefix. Returns whether more of it, up to `reusableTokens`,
-   * is worth bringing up: the sequence then waits until {@link turn} returns it.
+   * is worth bringing up: the sequence then waits until {@link turn} returns it. `otherwise`: how it would come by the rest.
    */
-  begin(sequence: Sequence, reusableTokens: number): boolean {
+  begin(sequence: Sequence, reusableTokens: number, otherwise: Otherwise): boolean {
     const from = sequence.numComputedTokens / this.#blockSizeTokens;
     const to = Math.min(
       Math.floor(reusableTokens / this.#blockSizeTokens),
@@ -101,7 +102,7 @@ export class Onboarder {
       sequence.blocks.length,
     );
     if (from >= to) return false;
-    const pieces = this.#tiers.plan(sequence.blockHashes!, from, to);
+    const pieces = this.#tiers.plan(sequence.blockHashes!, from, to, otherwise);
     const end = pieces.reduce((sum, { numBlocks }) => sum + numBlocks, from);
     const remote = this.#remoteOf(sequence, end, to);
     if (pieces.length === 0 && remote === null) return false;
@@ -208,6 +209,18 @@ export class Onboarder {
     }
     // Steps that mostly decode say little about prompts.
     if (2 * numPrefilled >= numTokens) this.#tiers.rule.prefill.learn(numTokens, positions / numTokens, ms);
+  }
+
+  /** A message took `ms` from its first byte on the link to its last. Those without KV say nothing. */
+  learnReceived(message: HandoffMessage, ms: number): void {
+    if (message.kind !== "kv" && message.kind !== "fetched") return;
+    const numTokens = message.end - message.start;
+    if (numTokens > 0) this.#tiers.rule.learn("link", numTokens, ms);
+  }
+
+  /** KV that another worker had sent took the engine `ms`. */
+  learnImport(ms: number): void {
+    this.#tiers.rule.learnImport(ms);
   }
 
   report(report: TierReport): void {
