@@ -96,8 +96,8 @@ describe("lower tiers on a real model", () => {
       worker.expect({
         lastHash,
         numBlocks,
-        earlyMs: 20,
-        lateMs: 50,
+        earlyMs: 1000,
+        lateMs: 3000,
         probability: 1,
         owner: { cacheSalt: "" },
       });
