@@ -16,6 +16,11 @@ export const cacheHintFields = {
         .min(1)
         .max(MAX_RETENTION_MS / 1000)
         .nullish(),
+      next_turn_seconds: z
+        .number()
+        .min(0)
+        .max(MAX_RETENTION_MS / 1000)
+        .nullish(),
       fan_out: z.int().min(1).max(MAX_FAN_OUT).nullish(),
     })
     .optional(),
@@ -32,6 +37,11 @@ export function retentionOf({ cache, prompt_cache_retention: named }: CacheHints
   const ttlMs = cache?.ttl_seconds == null ? null : cache.ttl_seconds * 1000;
   if (keep !== null || ttlMs !== null) return { keep: keep ?? "default", ttlMs };
   return named === "24h" ? { keep: "long", ttlMs: DAY_MS } : null;
+}
+
+/** When the next turn of the conversation is expected, after the end of this one, in milliseconds; null: not said. */
+export function nextTurnMsOf({ cache }: CacheHints): number | null {
+  return cache?.next_turn_seconds == null ? null : cache.next_turn_seconds * 1000;
 }
 
 /** How many requests will begin with the prompt, if that is known: as many as announced, or as there are choices. */

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { GREEDY, type Request } from "../../src/core/request.ts";
+import { BlockHasher, HASH_WORDS } from "../../src/core/tokens/block-hash.ts";
 import { Rng } from "../../src/core/util/rng.ts";
 import type { Engine } from "../../src/serve/engine/engine.ts";
 import { openLlamaEngine } from "../../src/serve/engine/llama/open-llama-engine.ts";
@@ -66,6 +67,51 @@ describe("lower tiers on a real model", () => {
     expect(worker.warnings).toEqual([]);
     await worker.stop();
   });
+
+  it.each([
+    ["disk", {}],
+    ["host memory and disk", { hostBytes: "1MiB" }],
+  ])(
+    "bring a conversation back from %s while a tool runs, so that its next turn reads nothing",
+    async (_, host) => {
+      const worker = await SoloWorker.start(await openLlama(1280), {
+        // Two of the three conversations; one may be kept for a turn.
+        prefixCacheTokens: 512,
+        tiers: { ...host, diskPath: files.folder },
+      });
+      const turns = prompts.map((prompt, i) => request(`t${i}`, prompt));
+      const outcomes = [];
+      for (const turn of turns) outcomes.push(await worker.run(turn));
+      const prompt = [...prompts[0]!, ...outcomes[0]!.tokens, ...randomTokens(9, 40, 4000)];
+      const next = request("next", prompt);
+      const hasher = new BlockHasher({ blockSizeTokens: 16, cacheSalt: "", modelId: worker.modelId });
+      const chain = new Int32Array(18 * HASH_WORDS);
+      for (let block = 0; block < 18; block++) hasher.hashBlock(next.promptTokens, 16 * block, block, chain);
+      const numBlocks = 15;
+      const lastHash = chain.slice((numBlocks - 1) * HASH_WORDS, numBlocks * HASH_WORDS);
+      const times = { earlyMs: 0, lateMs: 0, probability: 1 };
+      // Not sharp: nothing is evicted for it, and there is nothing free.
+      worker.expect({ lastHash, numBlocks, ...times, lateMs: 60_000, owner: { cacheSalt: "" } });
+      expect(worker.load.prefetch!.bytes.device.started).toBe(0);
+      worker.expect({
+        lastHash,
+        numBlocks,
+        earlyMs: 1000,
+        lateMs: 3000,
+        probability: 1,
+        owner: { cacheSalt: "" },
+      });
+      await worker.until(({ prefetch }) => prefetch!.bytes.device.started > 0);
+      const hits = Object.values(worker.load.tiers).map((tier) => tier.hits);
+      const { numCached, tokens } = await worker.run({ ...next, knownBlockHashes: chain });
+      expect(numCached).toBeGreaterThanOrEqual(256);
+      expect(Object.values(worker.load.tiers).map((tier) => tier.hits)).toEqual(hits);
+      const expected = await uncached(await openLlama(), [next]);
+      expect(tokens).toEqual(expected.get("next"));
+      worker.check();
+      await worker.stop();
+    },
+  );
 
   it("give a conversation back from disk after a restart, output included", async () => {
     const tiers = { diskPath: files.folder, diskFolder: "w" };

@@ -1,5 +1,7 @@
 import type { Request } from "../../src/core/request.ts";
+import type { TurnExpectation } from "../../src/core/sessions/turn-expectation.ts";
 import { resolveWorkerConfig, type WorkerConfigValues } from "../../src/protocol/worker-config.ts";
+import type { WorkerEvent, WorkerLoad } from "../../src/protocol/worker-rpc.ts";
 import type { Engine } from "../../src/serve/engine/engine.ts";
 import { openTiers } from "../../src/serve/tiers/open-tiers.ts";
 import { createDriver } from "../../src/serve/worker/assemble.ts";
@@ -22,6 +24,8 @@ export class SoloWorker {
     string,
     { tokens: number[]; numCached: number; settle(end: SoloOutcome["end"]): void }
   >();
+  /** Look whether what they wait for has come about. */
+  #waiting: Array<() => boolean> = [];
   /** What has ended the worker, if something has. */
   fatal: unknown = null;
 
@@ -35,7 +39,7 @@ export class SoloWorker {
     this.#driver = driver;
     this.warnings = warnings;
     this.#closeTiers = closeTiers;
-    driver.subscribe((event) => {
+    const onEvent = (event: WorkerEvent): void => {
       if (event.kind === "tokens") {
         for (const { requestId, index, sampled } of event.tokens) {
           const open = this.#open.get(requestId);
@@ -46,7 +50,9 @@ export class SoloWorker {
         if (open !== undefined) open.numCached = event.numTokens;
       } else if (event.kind === "finish") this.#open.get(event.requestId)?.settle("finished");
       else if (event.kind === "error") this.#open.get(event.requestId)?.settle("failed");
-    });
+      this.#waiting = this.#waiting.filter((looks) => !looks());
+    };
+    driver.subscribe(onEvent, { reports: true });
   }
 
   static async start(
@@ -98,9 +104,28 @@ export class SoloWorker {
     });
   }
 
+  expect(expectation: TurnExpectation): void {
+    this.#driver.expect(expectation);
+  }
+
+  /** Resolves when an event of the worker has come after which its load is as wanted. */
+  until(isWanted: (load: WorkerLoad) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push(() => {
+        const isTrue = isWanted(this.load);
+        if (isTrue) resolve();
+        return isTrue;
+      });
+    });
+  }
+
   cancel(request: Request): void {
     this.#driver.cancel(request.id, request.epoch);
     this.#open.get(request.id)?.settle("cancelled");
+  }
+
+  get modelId(): string {
+    return this.#engine.info.modelId;
   }
 
   get load(): ReturnType<WorkerDriver["load"]> {

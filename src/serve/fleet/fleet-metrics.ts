@@ -86,6 +86,51 @@ function registerTierMetrics(registry: Registry, fleet: WorkerFleet): void {
   }
 }
 
+/** Turns of conversations that were prepared for, and the bytes that this has moved. */
+function registerPrefetchMetrics(registry: Registry, fleet: WorkerFleet): void {
+  const labels = ["worker", "role"];
+  const turns = (
+    name: string,
+    Metric: typeof Counter | typeof Gauge,
+    help: string,
+    field: "expected" | "came" | "pending",
+  ) =>
+    new Metric({
+      name: `twofold_worker_prefetch_${name}`,
+      help,
+      labelNames: labels,
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const { hello, load } of fleet.loads())
+          if (load?.prefetch != null)
+            this.inc({ worker: hello.workerId, role: hello.role }, load.prefetch[field]);
+      },
+    });
+  turns(
+    "turns_total",
+    Counter,
+    "Turns of conversations whose KV the worker was told to have ready.",
+    "expected",
+  );
+  turns("came_total", Counter, "Those of them that came before they were late.", "came");
+  turns("pending", Gauge, "Those that are waited for.", "pending");
+  new Counter({
+    name: "twofold_worker_prefetch_bytes_total",
+    help: "KV brought to host memory or to the device before it was asked for: begun, used, and not used.",
+    labelNames: [...labels, "to", "state"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { hello, load } of fleet.loads()) {
+        for (const [to, bytes] of Object.entries(load?.prefetch?.bytes ?? {}))
+          for (const state of ["started", "used", "wasted"] as const)
+            this.inc({ worker: hello.workerId, role: hello.role, to, state }, bytes[state]);
+      }
+    },
+  });
+}
+
 /** What has come of the workers' caches, which some placement policies listen to. */
 const KV_EVENTS: ReadonlyArray<readonly [name: string, help: string, value: (fleet: WorkerFleet) => number]> =
   [
@@ -106,6 +151,7 @@ const KV_EVENTS: ReadonlyArray<readonly [name: string, help: string, value: (fle
 export function registerFleetMetrics(registry: Registry, fleet: WorkerFleet): void {
   const registers = [registry];
   registerTierMetrics(registry, fleet);
+  registerPrefetchMetrics(registry, fleet);
   for (const [Metric, name, help, value] of PER_WORKER) {
     new Metric({
       name: `twofold_worker_${name}`,

@@ -238,19 +238,19 @@ describe("who may ask", () => {
       });
     await ask("key-a", {});
     await ask("key-b", {
-      cache: { keep: "long", ttl_seconds: 60, fan_out: 12 },
+      cache: { keep: "long", ttl_seconds: 60, fan_out: 12, next_turn_seconds: 2.5 },
       prompt_cache_retention: "24h",
     });
     await ask("key-b", { prompt_cache_retention: "24h", prompt_cache_key: "k", n: 2 });
     await ask("key-b", { cache: { keep: null }, prompt_cache_retention: "in_memory" });
     const wishes = fleet.submitted.map(({ request }) => {
-      const { cacheShare, retention, expectedFanOut } = request;
-      return { cacheShare, retention, expectedFanOut };
+      const { cacheShare, retention, expectedFanOut, nextTurnMs } = request;
+      return { cacheShare, retention, expectedFanOut, nextTurnMs };
     });
     const day = { keep: "long", ttlMs: 86_400_000 };
     expect(wishes).toEqual([
       { cacheShare: 0.25 },
-      { retention: { keep: "long", ttlMs: 60_000 }, expectedFanOut: 12 },
+      { retention: { keep: "long", ttlMs: 60_000 }, expectedFanOut: 12, nextTurnMs: 2500 },
       { retention: day, expectedFanOut: 2 },
       { retention: day, expectedFanOut: 2 },
       {},
@@ -258,6 +258,7 @@ describe("who may ask", () => {
     for (const [cache, param] of [
       [{ keep: "forever" }, "cache.keep"],
       [{ ttl_seconds: 0 }, "cache.ttl_seconds"],
+      [{ next_turn_seconds: -1 }, "cache.next_turn_seconds"],
       [{ fan_out: 1.5 }, "cache.fan_out"],
       ["long", "cache"],
     ] as const)

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Request } from "../../core/request.ts";
-import { fanOutOf, retentionOf } from "../../protocol/cache-hints.ts";
+import { fanOutOf, nextTurnMsOf, retentionOf } from "../../protocol/cache-hints.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, CompletionBody } from "../../protocol/openai.ts";
 import type { Prompt } from "../conversations/conversations.ts";
@@ -137,13 +137,15 @@ function placementHeaders(placement: Placement | null): Record<string, string> {
 function cacheWishes(
   body: GenerationSpec["body"],
   tenant: Tenant | null,
-): Pick<Request, "retention" | "expectedFanOut" | "cacheShare"> {
+): Pick<Request, "retention" | "expectedFanOut" | "nextTurnMs" | "cacheShare"> {
   const retention = retentionOf(body);
   const expectedFanOut = fanOutOf(body);
+  const nextTurnMs = nextTurnMsOf(body);
   const cacheShare = tenant?.cacheShare ?? 1;
   return {
     ...(retention === null ? {} : { retention }),
     ...(expectedFanOut === null ? {} : { expectedFanOut }),
+    ...(nextTurnMs === null ? {} : { nextTurnMs }),
     ...(cacheShare === 1 ? {} : { cacheShare }),
   };
 }

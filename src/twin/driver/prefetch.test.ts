@@ -7,7 +7,7 @@ import type { WorkloadRequest, WorkloadSource } from "../workload/workload.ts";
 import { runTwin } from "./run-twin.ts";
 
 const SEED = 7;
-const NUM_REQUESTS = 300;
+const NUM_REQUESTS = 200;
 const NUM_SESSIONS = 10;
 
 /** Ends after some requests. */
@@ -45,7 +45,7 @@ function play({ tiers, prefetch, deviationMs, numRequests = NUM_REQUESTS, checks
     taskTokens: { kind: "fixed", tokens: 1680 } as const,
     turns: { kind: "fixed", tokens: 12 } as const,
     resultTokens: { kind: "fixed", tokens: 150 } as const,
-    outputTokens: { kind: "fixed", tokens: 50 } as const,
+    outputTokens: { kind: "fixed", tokens: checks ? 5 : 50 } as const,
     toolMs: { mean: 4000, deviation: deviationMs },
     fanOut: null,
     maxInputTokens: 100_000,
