@@ -45,8 +45,8 @@ export function newFlight(request: Request, deadlineMs: number): Flight {
 
 /** Output tokens from `index` on, as a leg reports them. Takes what is next, puts by what is early, drops what has been passed on. */
 export function takeTokens(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
-  if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
-    flight.fresh = tokens;
+  if (index === flight.numEmitted && flight.early.size === 0) {
+    flight.fresh = flight.fresh.length === 0 ? tokens : joined(flight.fresh, tokens);
     flight.numEmitted += tokens.length;
     return;
   }
@@ -62,6 +62,13 @@ export function takeTokens(flight: Flight, index: number, tokens: readonly Sampl
     }
   }
   flight.fresh = fresh;
+}
+
+function joined<T>(first: readonly T[], second: readonly T[]): readonly T[] {
+  const all = new Array<T>(first.length + second.length);
+  for (let i = 0; i < first.length; i++) all[i] = first[i]!;
+  for (let i = 0; i < second.length; i++) all[first.length + i] = second[i]!;
+  return all;
 }
 
 /** Whether any output has been passed on: then what the client has must be gone on with. */

@@ -122,8 +122,8 @@ export class BlockManager {
 
   /** Takes a range from a slot. Blocks are given up from the last one on: neighbours become one operation. */
   #drop(slot: number, start: number, end: number): void {
-    const effect = this.#effects.at(-1);
-    const last = effect?.kind === "kv-ops" ? effect.ops.at(-1) : undefined;
+    const effect = this.#effects[this.#effects.length - 1];
+    const last = effect?.kind === "kv-ops" ? effect.ops[effect.ops.length - 1] : undefined;
     if (last?.kind === "drop" && last.slot === slot && last.start === end) last.start = start;
     else this.#push({ kind: "drop", slot, start, end });
   }
@@ -195,8 +195,9 @@ export class BlockManager {
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
     this.#chains?.filed(block, parent);
-    const { cacheShare, cacheSalt, publicBlocks = 0 } = sequence.request;
-    if (cacheShare !== undefined && depth >= publicBlocks) this.#shares.own(block, cacheSalt);
+    const { request } = sequence;
+    if (request.cacheShare !== undefined && depth >= (request.publicBlocks ?? 0))
+      this.#shares.own(block, request.cacheSalt);
   }
 
   /**

@@ -136,8 +136,7 @@ export class SpanLog {
           this.#amount[i]!,
           this.#merged[i]!,
         );
-      } else {
-        kept++;
+      } else if (++kept < i) {
         this.#put(kept, this.#start[i]!, this.#end[i]!, this.#kind[i]!, this.#amount[i]!, this.#merged[i]!);
       }
     }
