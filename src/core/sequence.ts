@@ -80,7 +80,7 @@ export class Sequence {
     this.numPromptTokens = request.promptTokens.length;
     this.numKnownTokens = numKnown;
     this.maxKnownTokens = request.promptTokens.length + request.maxOutputTokens;
-    this.#output = [...request.resumedTokens];
+    this.#output = request.resumedTokens.length === 0 ? [] : [...request.resumedTokens];
   }
 
   /** The known token at a position in [0, numKnownTokens). */

@@ -112,6 +112,7 @@ export class Dispatcher {
 
   /** When `tick` has something to do next. */
   get nextDeadlineMs(): number {
+    if (this.#waiting.size === 0) return Number.POSITIVE_INFINITY;
     // Waiting time is the same for all, so the first to come is the first to run out.
     for (const flight of this.#waiting) return flight.deadlineMs;
     return Number.POSITIVE_INFINITY;
@@ -197,6 +198,7 @@ export class Dispatcher {
   /** What a worker reports of its requests. Events of an earlier epoch are dropped. */
   workerEvents(worker: WorkerId, events: readonly RequestEvent[], nowMs: number): void {
     const touched: Flight[] = []; // Who is in it twice is passed on once: nothing is left then.
+    let last: Flight | null = null;
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
@@ -217,7 +219,8 @@ export class Dispatcher {
         this.#attemptFailed(flight, failureOf(event.reason), nowMs);
         continue;
       }
-      if (touched.at(-1) !== flight) touched.push(flight);
+      if (last !== flight) touched.push(flight);
+      last = flight;
     }
     for (const flight of touched) this.#passOn(flight, nowMs);
   }

@@ -56,8 +56,8 @@ export function takeTokens(flight: Flight, index: number, reported: readonly Sam
 }
 
 function take(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
-  if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
-    flight.fresh = tokens;
+  if (index === flight.numEmitted && flight.early.size === 0) {
+    flight.fresh = flight.fresh.length === 0 ? tokens : joined(flight.fresh, tokens);
     flight.numEmitted += tokens.length;
     return;
   }
@@ -73,6 +73,13 @@ function take(flight: Flight, index: number, tokens: readonly SampledToken[]): v
     }
   }
   flight.fresh = fresh;
+}
+
+function joined<T>(first: readonly T[], second: readonly T[]): readonly T[] {
+  const all = new Array<T>(first.length + second.length);
+  for (let i = 0; i < first.length; i++) all[i] = first[i]!;
+  for (let i = 0; i < second.length; i++) all[first.length + i] = second[i]!;
+  return all;
 }
 
 /** Whether any output has been passed on: then what the client has must be gone on with. */

@@ -193,8 +193,9 @@ export class BlockManager {
     this.#slots.settle(block, depth, sequence.slot);
     this.#records.setFiling(block, ++this.#numFilings, parentFiling);
     this.#chains?.filed(block, parent);
-    const { cacheShare, cacheSalt, publicBlocks = 0 } = sequence.request;
-    if (cacheShare !== undefined && depth >= publicBlocks) this.#shares.own(block, cacheSalt);
+    const { request } = sequence;
+    if (request.cacheShare !== undefined && depth >= (request.publicBlocks ?? 0))
+      this.#shares.own(block, request.cacheSalt);
   }
 
   /**

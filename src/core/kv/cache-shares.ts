@@ -43,12 +43,14 @@ export class CacheShares {
 
   /** A block is not filed any more. */
   disown(block: number): void {
+    if (this.#owners.size === 0) return;
     this.uncache(block);
     this.#ownerOf[block] = undefined;
   }
 
   /** A filed block is not used any more. */
   cache(block: number): void {
+    if (this.#owners.size === 0) return;
     const owner = this.#ownerOf[block];
     if (owner === undefined) return;
     const stamp = ++this.#numStamps;

@@ -22,15 +22,15 @@ export class KvEffects {
   }
 
   op(op: KvOp): void {
-    const last = this.#effects.at(-1);
+    const last = this.#effects[this.#effects.length - 1];
     if (last?.kind === "kv-ops") last.ops.push(op);
     else this.#effects.push({ kind: "kv-ops", ops: [op] });
   }
 
   /** Takes a range from a slot. Blocks are given up from the last one on: neighbours become one operation. */
   drop(slot: number, start: number, end: number): void {
-    const effect = this.#effects.at(-1);
-    const last = effect?.kind === "kv-ops" ? effect.ops.at(-1) : undefined;
+    const effect = this.#effects[this.#effects.length - 1];
+    const last = effect?.kind === "kv-ops" ? effect.ops[effect.ops.length - 1] : undefined;
     if (last?.kind === "drop" && last.slot === slot && last.start === end) last.start = start;
     else this.op({ kind: "drop", slot, start, end });
   }

@@ -112,7 +112,23 @@ export class CostSurface {
   /** Replaces each of the first `count` values of `ys` by the cost at (`x`, value). {@link isExtrapolated} is about the last. */
   replace(x: number, ys: Float64Array, count: number): void {
     this.#pick(x);
-    for (let i = 0; i < count; i++) ys[i] = this.#msAlong(ys[i]!);
+    const low = this.#lower.ms;
+    const high = this.#upper.ms;
+    const share = this.#fraction;
+    // What #msAlong does, with everything at hand: rows of steps are priced one by one.
+    for (let i = 0; i < count - 1; i++) {
+      const column = gridPosition(ys[i]!);
+      const j = column | 0;
+      if (j > this.#columns - 2) {
+        ys[i] = this.#msAlong(ys[i]!);
+        continue;
+      }
+      const fraction = column - j;
+      const below = low[j]! + fraction * (low[j + 1]! - low[j]!);
+      const above = high[j]! + fraction * (high[j + 1]! - high[j]!);
+      ys[i] = share === 0 ? below : below + share * (above - below);
+    }
+    if (count > 0) ys[count - 1] = this.#msAlong(ys[count - 1]!);
   }
 
   /** Finds the rows around `x`. */

@@ -32,7 +32,11 @@ export class WaitingQueue {
     const sequence = this.peek();
     if (sequence === null) return null;
     this.#head++;
-    if (this.#head > 64 && this.#head * 2 > this.#items.length) {
+    if (this.#head === this.#items.length) {
+      // Nobody waits: let go of those that were taken.
+      while (this.#items.length > 0) this.#items.pop();
+      this.#head = 0;
+    } else if (this.#head > 64 && this.#head * 2 > this.#items.length) {
       this.#items.splice(0, this.#head);
       this.#head = 0;
     }

@@ -1,9 +1,6 @@
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
-import type { BlockManager } from "../../core/kv/block-manager.ts";
 import type { KvRange } from "../../core/kv/kv-ops.ts";
-import type { Prefetcher } from "../../core/kv/tiers/prefetcher.ts";
-import type { Request, RequestId, WorkerId, WorkerRole } from "../../core/request.ts";
-import type { Scheduler } from "../../core/scheduler/scheduler.ts";
+import type { Request, RequestId, WorkerId } from "../../core/request.ts";
 import type { StepPlan } from "../../core/scheduler/step-plan.ts";
 import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { assertNever } from "../../core/util/assert.ts";
@@ -19,7 +16,6 @@ import {
   type WorkerService,
 } from "../../protocol/worker-rpc.ts";
 import { type Engine, EngineError } from "../engine/engine.ts";
-import type { WorkerTiers } from "../tiers/open-tiers.ts";
 import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { checkRequest } from "./check-request.ts";
 import { FetchServer } from "./fetch-server.ts";
@@ -28,32 +24,13 @@ import { Observations } from "./observations.ts";
 import { toWorkerEvents } from "./request-events.ts";
 import { type EventSink, Subscribers } from "./subscribers.ts";
 import { taskOf } from "./task-of.ts";
+import type { WorkerDriverOptions } from "./worker-driver-options.ts";
 
 /** How often the gateway hears from a worker that has nothing else to say. */
 const HEARTBEAT_MS = 500;
 /** How long a worker that nobody supervises lets its requests finish when it is told to stop. */
 const DRAIN_MS = 30_000;
 const DRAIN_POLL_MS = 20;
-
-export interface WorkerDriverOptions {
-  readonly workerId: WorkerId;
-  readonly role: WorkerRole;
-  readonly contextTokens: number;
-  readonly tokenBudget: number;
-  readonly maxRunning: number;
-  readonly engine: Engine;
-  readonly loop: WorkerLoop;
-  readonly scheduler: Scheduler;
-  readonly blocks: BlockManager;
-  /** Null: there are no tiers of KV below the engine. */
-  readonly tiers: WorkerTiers | null;
-  /** Null: no KV comes up before it is asked for. */
-  readonly prefetcher: Prefetcher | null;
-  /** Monotonic milliseconds. */
-  readonly nowMs: () => number;
-  /** Called once when the engine has failed in a way that this process can't recover from. */
-  readonly onFatal: (error: unknown) => void;
-}
 
 /**
  * Drives a {@link WorkerLoop} with a real engine, real links and a real clock. It carries effects out and reports back;

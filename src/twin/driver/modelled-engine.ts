@@ -89,11 +89,12 @@ export class ModelledEngine implements StepRow {
     this.#numSteps = numSteps;
     this.#price(numSteps);
     const { slowFactor, boundsMs } = this;
+    const deviceMs = this.#deviceMs;
     const { hostMs, source, isExtrapolated } = this.#time;
     let endMs = startMs;
     boundsMs[0] = startMs;
     for (let step = 0; step < numSteps; step++) {
-      endMs += (this.#deviceMs[step]! + hostMs) * slowFactor;
+      endMs += (deviceMs[step]! + hostMs) * slowFactor;
       boundsMs[step + 1] = endMs;
     }
     this.from = 0;
@@ -178,11 +179,10 @@ export class ModelledEngine implements StepRow {
     const plan = this.#plan;
     assert(plan !== null, "the engine is idle");
     this.#plan = null;
-    const samples: Array<SampledToken | null> = [];
-    for (const { sequence, samples: draws } of plan.chunks) {
-      if (!draws) samples.push(null);
-      else samples.push(this.#isLast(sequence) ? END : ANY);
-    }
+    const samples = plan.chunks.map(({ sequence, samples: draws }) => {
+      if (!draws) return null;
+      return this.#isLast(sequence) ? END : ANY;
+    });
     return { kind: "done", samples };
   }
 

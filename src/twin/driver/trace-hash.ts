@@ -29,13 +29,14 @@ export class TraceHash {
 
   /** Takes in when each step of a row ends and what it computes. */
   addSteps({ load, boundsMs, from, to }: StepRow): void {
-    step[2] = load.numDecodes;
+    const { numDecodes, decodeContextTokens } = load;
+    step[2] = numDecodes;
     step[5] = load.numPrefillTokens;
     for (let i = from; i < to; i++) {
       bits[0] = boundsMs[i + 1]!;
       step[0] = words[0]!;
       step[1] = words[1]!;
-      bits[0] = load.decodeContextTokens + (i - from) * load.numDecodes;
+      bits[0] = decodeContextTokens + (i - from) * numDecodes;
       step[3] = words[0]!;
       step[4] = words[1]!;
       this.#add(step, STEP_WORDS);

@@ -6,6 +6,8 @@ export class IntervalUnion {
   /** Separate intervals, ascending. */
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
+  /** Where they begin in the lists; what is before is settled, and cut off in bulk. */
+  #head = 0;
   #settledMs = 0;
   #settledUntilMs = 0;
 
@@ -17,9 +19,9 @@ export class IntervalUnion {
     const ends = this.#ends;
     // Those in [first, last) touch the new one and become one with it.
     let last = starts.length;
-    while (last > 0 && starts[last - 1]! > end) last--;
+    while (last > this.#head && starts[last - 1]! > end) last--;
     let first = last;
-    while (first > 0 && ends[first - 1]! >= start) first--;
+    while (first > this.#head && ends[first - 1]! >= start) first--;
     if (first < last) {
       start = Math.min(start, starts[first]!);
       end = Math.max(end, ends[last - 1]!);
@@ -29,20 +31,29 @@ export class IntervalUnion {
       ends[first] = end;
       return;
     }
-    starts.splice(first, last - first, start);
-    ends.splice(first, last - first, end);
-    if (starts.length > MAX_OPEN_INTERVALS) this.#settleFirst();
+    if (first === starts.length) {
+      starts.push(start);
+      ends.push(end);
+    } else {
+      starts.splice(first, last - first, start);
+      ends.splice(first, last - first, end);
+    }
+    if (starts.length - this.#head > MAX_OPEN_INTERVALS) this.#settleFirst();
   }
 
   get totalMs(): number {
     let total = this.#settledMs;
-    for (let i = 0; i < this.#starts.length; i++) total += this.#ends[i]! - this.#starts[i]!;
+    for (let i = this.#head; i < this.#starts.length; i++) total += this.#ends[i]! - this.#starts[i]!;
     return total;
   }
 
   #settleFirst(): void {
-    const start = this.#starts.shift()!;
-    this.#settledUntilMs = this.#ends.shift()!;
+    const start = this.#starts[this.#head]!;
+    this.#settledUntilMs = this.#ends[this.#head]!;
     this.#settledMs += this.#settledUntilMs - start;
+    if (++this.#head < MAX_OPEN_INTERVALS) return;
+    this.#starts.splice(0, this.#head);
+    this.#ends.splice(0, this.#head);
+    this.#head = 0;
   }
 }

@@ -7,8 +7,18 @@ import type { Reference } from "./reference-times.ts";
 /** One completed request; null: it does not have this metric, or it was not recorded. ITL is of gaps, not of requests. */
 export type RequestLatencies = Readonly<Record<Exclude<LatencyMetric, "itlMs">, number | null>>;
 
-/** Those of them that a request has, and not a gap. */
-const REQUEST_METRICS = LATENCY_METRICS.filter((metric) => metric !== "itlMs");
+/** Those of them that a request has, and not a gap, in the order of {@link latencyValues}. */
+const REQUEST_METRICS = [
+  "ttftMs",
+  "tpotMs",
+  "e2eMs",
+  "queuedMs",
+  "maxGapMs",
+  "worstGapsMs",
+  "ttftSlowdown",
+  "tpotSlowdown",
+  "e2eSlowdown",
+] as const satisfies readonly LatencyMetric[];
 
 export function latenciesOf(
   request: WorkloadRequest,
@@ -34,7 +44,9 @@ export function latenciesOf(
 
 /** The latencies as a list: to look each up by its name once per request is enough, however many groups it belongs to. */
 export function latencyValues(latencies: RequestLatencies): ReadonlyArray<number | null> {
-  return REQUEST_METRICS.map((metric) => latencies[metric]);
+  const { ttftMs, tpotMs, e2eMs, queuedMs, maxGapMs, worstGapsMs } = latencies;
+  const { ttftSlowdown, tpotSlowdown, e2eSlowdown } = latencies;
+  return [ttftMs, tpotMs, e2eMs, queuedMs, maxGapMs, worstGapsMs, ttftSlowdown, tpotSlowdown, e2eSlowdown];
 }
 
 /** Counts and distributions of a group of requests: all, one class, or one tenant. */

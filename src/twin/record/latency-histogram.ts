@@ -19,6 +19,15 @@ const FIRST_BUCKET = Math.ceil(Math.log(MIN_VALUE) / LOG_GAMMA);
 const LAST_BUCKET = Math.ceil(Math.log(MAX_VALUE) / LOG_GAMMA);
 /** Values this close to a bound are placed by their logarithm, whose rounding decides. */
 const BOUND_MARGIN = 1e-9;
+/** The least and the most of each bucket that surely belong there, filled in as buckets are used: powers take long. */
+const lows = new Float64Array(LAST_BUCKET - FIRST_BUCKET + 1);
+const highs = new Float64Array(LAST_BUCKET - FIRST_BUCKET + 1);
+
+function fillBounds(index: number): void {
+  lows[index - FIRST_BUCKET] = GAMMA ** (index - 1) * (1 + BOUND_MARGIN);
+  highs[index - FIRST_BUCKET] = GAMMA ** index * (1 - BOUND_MARGIN);
+}
+
 /** Buckets are made in runs of this length around those in use. */
 const GROWTH = 256;
 
@@ -167,7 +176,7 @@ export class LatencyHistogram {
       values.push(Math.min(Math.max(middle, this.#min), this.#max));
       counts.push(count);
     }
-    return { values: Float64Array.from(values), counts: Float64Array.from(counts) };
+    return { values: new Float64Array(values), counts: new Float64Array(counts) };
   }
 
   #toBuckets(): void {
@@ -192,9 +201,11 @@ export class LatencyHistogram {
     const index = Math.min(Math.max(Math.ceil(Math.log(value) / LOG_GAMMA), FIRST_BUCKET), LAST_BUCKET);
     if (index < this.#offset || index >= this.#offset + this.#buckets.length) this.#reach(index);
     this.#buckets[index - this.#offset]! += count;
+    const at = index - FIRST_BUCKET;
+    if (highs[at] === 0) fillBounds(index);
     this.#lastIndex = index;
-    this.#lastLow = GAMMA ** (index - 1) * (1 + BOUND_MARGIN);
-    this.#lastHigh = GAMMA ** index * (1 - BOUND_MARGIN);
+    this.#lastLow = lows[at]!;
+    this.#lastHigh = highs[at]!;
   }
 
   #reach(index: number): void {
@@ -228,8 +239,8 @@ function sorted({ values, counts }: { values: readonly number[]; counts: readonl
   values: Float64Array;
   counts: Float64Array;
 } {
-  const ascending = Float64Array.from(values).sort();
-  if (counts.every((count) => count === 1)) return { values: ascending, counts: Float64Array.from(counts) };
+  const ascending = new Float64Array(values).sort();
+  if (counts.every((count) => count === 1)) return { values: ascending, counts: new Float64Array(counts) };
   // Equal values become one: their counts are looked up by value.
   const totals = new Map<number, number>();
   values.forEach((value, index) => {

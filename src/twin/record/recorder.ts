@@ -217,7 +217,8 @@ export class Recorder implements TwinObserver {
     const values = latencyValues(latencies);
     for (const group of this.#groupsOf(request)) group.completed(request, outcome, values);
     this.completions.add(nowMs, nowMs, 1);
-    for (const [index, tally] of this.tallies.entries()) {
+    for (let index = 0; index < this.tallies.length; index++) {
+      const tally = this.tallies[index]!;
       if (!tally.concerns(request.kind) || !keepsBounds(latencies, tally.slo.bounds)) continue;
       tally.numGood++;
       tally.computedInputTokens += Math.max(request.inputTokens - outcome.numCachedTokens, 0);

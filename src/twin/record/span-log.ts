@@ -114,34 +114,44 @@ export class SpanLog {
 
   #compact(): void {
     const target = (this.#limit + this.#numPinned) >> 1;
+    // Spans that are longer than a resolution are left alone by it.
+    const shortestMs = this.#resolutionMs === 0 ? this.#shortestPairMs() : 0;
     while (this.#length > target) {
       this.#resolutionMs = this.#resolutionMs === 0 ? FIRST_RESOLUTION_MS : this.#resolutionMs * 2;
+      if (this.#resolutionMs < shortestMs) continue;
       this.#mergeNeighbours(true);
       if (this.#length > target) this.#mergeNeighbours(false);
     }
   }
 
-  #mergeNeighbours(sameKindOnly: boolean): void {
-    let kept = this.#numPinned;
-    for (let i = kept + 1; i < this.#length; i++) {
-      const isSame = this.#kind[kept] === this.#kind[i];
-      const isNear = this.#start[i]! - this.#end[kept]! < this.#resolutionMs;
-      const length = Math.max(this.#end[i]!, this.#end[kept]!) - this.#start[kept]!;
-      if (isNear && length <= this.#resolutionMs && (isSame || !sameKindOnly)) {
-        this.#extend(
-          kept,
-          this.#start[i]!,
-          this.#end[i]!,
-          this.#kind[i]!,
-          this.#amount[i]!,
-          this.#merged[i]!,
-        );
-      } else {
-        kept++;
-        this.#put(kept, this.#start[i]!, this.#end[i]!, this.#kind[i]!, this.#amount[i]!, this.#merged[i]!);
-      }
+  /** The least time that two neighbours which may be merged span together. */
+  #shortestPairMs(): number {
+    let shortestMs = Number.POSITIVE_INFINITY;
+    for (let i = this.#numPinned + 1; i < this.#length; i++) {
+      const ms = Math.max(this.#end[i]!, this.#end[i - 1]!) - this.#start[i - 1]!;
+      if (ms < shortestMs) shortestMs = ms;
     }
-    this.#length = Math.min(this.#length, kept + 1);
+    return shortestMs;
+  }
+
+  #mergeNeighbours(sameKindOnly: boolean): void {
+    const resolutionMs = this.#resolutionMs;
+    const length = this.#length;
+    const starts = this.#start;
+    const ends = this.#end;
+    const kinds = this.#kind;
+    let kept = this.#numPinned;
+    for (let i = kept + 1; i < length; i++) {
+      const startMs = starts[i]!;
+      const endMs = ends[i]!;
+      const isSame = kinds[kept] === kinds[i];
+      const isNear = startMs - ends[kept]! < resolutionMs;
+      const ms = Math.max(endMs, ends[kept]!) - starts[kept]!;
+      if (isNear && ms <= resolutionMs && (isSame || !sameKindOnly))
+        this.#extend(kept, startMs, endMs, kinds[i]!, this.#amount[i]!, this.#merged[i]!);
+      else if (++kept < i) this.#put(kept, startMs, endMs, kinds[i]!, this.#amount[i]!, this.#merged[i]!);
+    }
+    this.#length = Math.min(length, kept + 1);
   }
 
   #put(at: number, startMs: number, endMs: number, kind: number, amount: number, numMerged: number): void {

@@ -44,6 +44,7 @@ export function makeRunResult(recorder: Recorder, summary: TwinSummary, context:
   const totals = { endMs, outputTokens: all.outputTokens, computedTokens };
   const energy = energyOf(recorder, [...economics.values()], context.site, totals);
   const useful = usefulOf(recorder, economics, recorder.tallies[0] ?? null, endMs);
+  const latency = latencyOf(all, null);
   const result: RunResult = {
     seed: context.seed,
     end: summary.end,
@@ -72,9 +73,9 @@ export function makeRunResult(recorder: Recorder, summary: TwinSummary, context:
       outputTokensPerSecond: perSecond(all.outputTokens),
       outputTokensPerSecondPerDevice: numDevices > 0 ? perSecond(all.outputTokens) / numDevices : 0,
     },
-    latency: latencyOf(all),
-    byClass: groupsOf(recorder.classes.entries()),
-    byTenant: groupsOf(recorder.tenants.entries()),
+    latency,
+    byClass: groupsOf(recorder.classes.entries(), { group: all, latency }),
+    byTenant: groupsOf(recorder.tenants.entries(), { group: all, latency }),
     slos: slosOf(recorder, perSecond),
     transfers: {
       count: recorder.transferMs.count,
@@ -95,8 +96,19 @@ function summaryOf(histogram: LatencyHistogram): RunResult["transfers"]["duratio
   return summary === null ? null : { ...summary, isExact: histogram.isExact };
 }
 
-function latencyOf(group: RequestGroup): RunResult["latency"] {
-  const entries = LATENCY_METRICS.map((metric) => [metric, summaryOf(group.latencies[metric])] as const);
+/** All requests of a run and what their latencies come to. */
+interface Whole {
+  readonly group: RequestGroup;
+  readonly latency: RunResult["latency"];
+}
+
+function latencyOf(group: RequestGroup, whole: Whole | null): RunResult["latency"] {
+  const entries = LATENCY_METRICS.map((metric) => {
+    const histogram = group.latencies[metric];
+    // A part that has seen as many values as the whole has seen the same ones: they need not be sorted again.
+    const isWhole = whole !== null && whole.group.latencies[metric].count === histogram.count;
+    return [metric, isWhole ? whole.latency[metric] : summaryOf(histogram)] as const;
+  });
   return Object.fromEntries(entries) as RunResult["latency"];
 }
 
@@ -105,14 +117,14 @@ function countsOf(group: RequestGroup): RunResult["requests"] {
   return { arrived, completed, failed, unfinished: arrived - completed - failed };
 }
 
-function groupsOf(groups: readonly (readonly [string, RequestGroup])[]): RunResult["byClass"] {
+function groupsOf(groups: readonly (readonly [string, RequestGroup])[], whole: Whole): RunResult["byClass"] {
   return groups.map(([name, group]) => ({
     name,
     requests: countsOf(group),
     inputTokens: group.inputTokens,
     cachedTokens: group.cachedTokens,
     outputTokens: group.outputTokens,
-    latency: latencyOf(group),
+    latency: latencyOf(group, whole),
   }));
 }
 

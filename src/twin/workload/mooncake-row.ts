@@ -75,11 +75,14 @@ export class MooncakeRow {
   #list(): boolean {
     if (!this.#skip(OPEN_LIST)) return false;
     const ids: number[] = [];
-    do {
+    for (;;) {
       const id = this.#number();
       if (id < 0 || ids.length === MAX_BLOCK_IDS) return false;
       ids.push(id);
-    } while (this.#skip(COMMA));
+      // A list is most of a line. Where the next number follows at once, there is nothing to skip.
+      if (this.#bytes[this.#at] === COMMA && this.#at < this.#to) this.#at++;
+      else if (!this.#skip(COMMA)) break;
+    }
     this.hashIds = ids;
     return this.#skip(CLOSE_LIST);
   }

@@ -257,7 +257,7 @@ export class Prefetcher {
       const sequence = standIn(turn, `prefetch ${++this.#numSequences}`, target, blockSizeTokens);
       if (this.#blocks.admit(sequence, numTokens, numTokens)) {
         job.firstBlock = sequence.blocks.length === 0 ? 0 : sequence.numComputedTokens / blockSizeTokens;
-        if (this.#onboarder.begin(sequence, numTokens)) {
+        if (this.#onboarder.begin(sequence, numTokens, "computed")) {
           sequence.status = "onboarding";
           job.sequence = sequence;
           return;
