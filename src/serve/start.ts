@@ -64,7 +64,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
         : { engine: "llama", modelPath: config.model.path! },
     );
     closers.push(() => tokenizer.close());
-    const record = await beginRecord(config, logger);
+    const record = await openRecord(config, logger);
     closers.push(() => record?.close());
     const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
@@ -73,6 +73,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
     // The address is taken before any worker starts: a port in use is the commonest mistake, and quick to tell.
     const gateway = await openGateway({ config, tokenizer, fleet, logger, secret, modelName });
     const { url } = await gateway.listen();
+    record?.start();
     let local: LocalWorkers;
     try {
       local = await startWorkers({ config, host, fleet, tokenizer, logger, secret, closers });
@@ -104,7 +105,7 @@ function dispatcherLimits(config: ServeConfig): DispatcherLimits {
   return { maxRequests: MAX_REQUESTS, maxWaitMs, maxAttempts: MAX_ATTEMPTS };
 }
 
-function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
+function openRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
   if (config.record === undefined) return null;
   const { path, twofoldVersion } = config.record;
   const header = {
@@ -114,7 +115,7 @@ function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecor
     dispatcher: dispatcherLimits(config),
     blockSizeTokens: config.blockSizeTokens,
   };
-  return DispatchRecord.begin(path, header, { logger });
+  return DispatchRecord.open(path, header, { logger });
 }
 
 function createFleet(
