@@ -14,7 +14,7 @@ export default defineConfig({
           isolate: false,
           setupFiles: ["test/support/no-console.ts"],
           // Only what hangs should run into it, also on a machine that is busy with other work.
-          testTimeout: 30_000,
+          testTimeout: 120_000,
         },
       },
       {

@@ -1,15 +1,14 @@
-import { idOf } from "./handoff/messages.ts";
 import type { SequenceUpdate } from "./scheduler/step-plan.ts";
 import type { RequestEvent } from "./worker-effects.ts";
 
-/** What a request's owner is told after a step. `tellsCached`: also how much of the prompt was not computed. */
-export function eventsOf(update: SequenceUpdate, tellsCached: boolean): RequestEvent[] {
+/** Adds what a request's owner is told after a step. `tellsCached`: also how much of the prompt was not computed. */
+export function addEvents(events: RequestEvent[], update: SequenceUpdate, tellsCached: boolean): void {
   const { sequence, emitted, finishReason } = update;
   const { numCachedTokens, numOutputTokens } = sequence;
-  const id = idOf(sequence);
-  const events: RequestEvent[] = [];
-  if (tellsCached) events.push({ kind: "cached", ...id, numTokens: numCachedTokens });
-  if (emitted !== null) events.push({ kind: "token", ...id, index: numOutputTokens - 1, sampled: emitted });
-  if (finishReason !== null) events.push({ kind: "finish", ...id, reason: finishReason, numOutputTokens });
-  return events;
+  const { id: requestId, epoch } = sequence.request;
+  if (tellsCached) events.push({ kind: "cached", requestId, epoch, numTokens: numCachedTokens });
+  if (emitted !== null)
+    events.push({ kind: "token", requestId, epoch, index: numOutputTokens - 1, sampled: emitted });
+  if (finishReason !== null)
+    events.push({ kind: "finish", requestId, epoch, reason: finishReason, numOutputTokens });
 }

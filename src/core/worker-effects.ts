@@ -2,7 +2,7 @@ import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messag
 import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
 import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
-import type { TierEffect } from "./kv/tiers/onboarder.ts";
+import type { TierEffect } from "./kv/tiers/tier-effects.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
 import type { PrefixFetch } from "./router/placement.ts";
 import type { SampledToken, StepPlan } from "./scheduler/step-plan.ts";

@@ -18,18 +18,21 @@ import {
   type SenderEffect,
 } from "./handoff/sender.ts";
 import type { BlockManager } from "./kv/block-manager.ts";
-import type { Onboarder, TierReport } from "./kv/tiers/onboarder.ts";
+import type { Onboarder } from "./kv/tiers/onboarder.ts";
+import type { TierReport } from "./kv/tiers/tier-effects.ts";
 import type { Request, RequestId, WorkerId } from "./request.ts";
 import type { AddOutcome, Scheduler } from "./scheduler/scheduler.ts";
 import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./scheduler/step-plan.ts";
 import { Sequence } from "./sequence.ts";
-import { eventsOf } from "./step-events.ts";
+import { addEvents } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
 import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
 
 interface Entry extends HandoffEntry {
   cachedReported: boolean;
 }
+
+const NO_EFFECTS: readonly WorkerEffect[] = [];
 
 /**
  * One worker: takes requests, runs steps, hands KV over. The server and the twin drive this same file.
@@ -50,7 +53,6 @@ export class WorkerLoop {
   #events: RequestEvent[] = [];
   #nextOrder = 0;
   readonly #onboarder: Onboarder | null;
-  #stepStartMs = 0;
 
   /** `maxRequests` bounds everything that is not over, whatever it waits for. */
   constructor(options: {
@@ -86,13 +88,14 @@ export class WorkerLoop {
   }
 
   /** What is to be done since the last call, in order. */
-  takeEffects(): WorkerEffect[] {
+  takeEffects(): readonly WorkerEffect[] {
     const effects = this.#effects;
     const events = this.#events;
-    this.#effects = [];
     if (this.#blocks.kvEvents !== null) {
       for (const batch of this.#blocks.kvEvents.take()) effects.push({ kind: "kv-events", batch });
     }
+    if (effects.length > 0) this.#effects = [];
+    else if (events.length === 0) return NO_EFFECTS;
     if (events.length === 0) return effects;
     this.#events = [];
     // First of all: nobody should wait for a token until the next step has begun.
@@ -139,9 +142,9 @@ export class WorkerLoop {
     this.#turn(nowMs);
   }
 
-  /** The engine has executed a plan. */
-  stepDone(plan: StepPlan, result: StepResult, nowMs: number): void {
-    if (result.kind === "done") this.#onboarder?.learnStep(plan, nowMs - this.#stepStartMs);
+  /** The engine has executed a plan, the last step of which took `ms` of it: waits for its other calls are no part of a step's price. */
+  stepDone(plan: StepPlan, result: StepResult, nowMs: number, ms: number): void {
+    if (result.kind === "done") this.#onboarder?.learnStep(plan, ms);
     for (const update of this.#scheduler.apply(plan, result)) this.#afterStep(update, nowMs);
     this.#turn(nowMs);
   }
@@ -249,7 +252,7 @@ export class WorkerLoop {
     const { sequence, emitted, finishReason } = update;
     const entry = this.#entries.get(sequence.request.id);
     assert(entry?.sequence === sequence, "a step advanced a sequence that nobody owns");
-    this.#events.push(...eventsOf(update, !entry.cachedReported));
+    addEvents(this.#events, update, !entry.cachedReported);
     entry.cachedReported = true;
     if (finishReason !== null) {
       // The first token was the last: the decode worker is not needed any more.
@@ -352,7 +355,7 @@ export class WorkerLoop {
   }
 
   #flushKvOps(): void {
-    this.#effects.push(...this.#blocks.takeEffects());
+    for (const effect of this.#blocks.takeEffects()) this.#effects.push(effect);
   }
 
   /** Passes on what the lower tiers want. Returns whether sequences can go on whose KV has come up. */
@@ -376,7 +379,6 @@ export class WorkerLoop {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) {
-        this.#stepStartMs = nowMs;
         this.#effects.push({ kind: "execute", plan });
       }
       // What was to come up is gone already, for one that was admitted just now.

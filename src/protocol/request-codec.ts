@@ -18,7 +18,7 @@ export const MAX_LOGIT_BIAS_ENTRIES = 1024;
 /** Most block hashes that a submission carries; of a longer chain the beginning goes, and the worker hashes the rest. */
 export const MAX_SUBMITTED_HASHES = 128 * 1024;
 
-/** Most bytes of a submission's JSON: two full token arrays and the hashes in base64, and room for the rest. */
+/** Most bytes of a submission: two full token arrays, the hashes, and room for the rest. */
 export const MAX_SUBMISSION_BYTES = 16 * 1024 * 1024;
 
 /** Longest time for which KV may be asked to be kept: 30 days. */
@@ -48,22 +48,24 @@ export interface Submission {
   readonly assignment: Assignment;
 }
 
+/** Ends the JSON of a submission: JSON has line feeds in strings escaped. */
+const LINE_FEED = 0x0a;
+
 /**
- * The JSON of a submission, in UTF-8, in parts that follow each other. Arrays are base64 of little-endian 32-bit integers. They are
- * most of it, so they are neither searched for characters to escape nor copied.
+ * A submission in parts that follow each other: its JSON on one line, in UTF-8, with the lengths of its arrays in their places (of the hashes:
+ * how many), and then prompt, resumed tokens and hashes, as little-endian 32-bit integers. They are most of it, so they go out as they lie in memory, to both legs of a request.
  */
 export function encodeSubmission(request: Request, assignment: Assignment): Buffer[] {
   const { promptTokens, resumedTokens, knownBlockHashes, numKnownPromptBlocks: _, ...rest } = request;
-  const parts = [
-    Buffer.from('{"request":{"promptTokens":"'),
-    base64Of(promptTokens),
-    Buffer.from('","resumedTokens":"'),
-    base64Of(resumedTokens),
-  ];
-  if (knownBlockHashes !== undefined)
-    parts.push(Buffer.from('","knownBlockHashes":"'), base64Of(mostHashes(knownBlockHashes)));
-  parts.push(Buffer.from(`",${JSON.stringify(rest).slice(1)},"assignment":${JSON.stringify(assignment)}}`));
-  return parts;
+  const hashes = knownBlockHashes === undefined ? undefined : mostHashes(knownBlockHashes);
+  const lengths = {
+    promptTokens: promptTokens.length,
+    resumedTokens: resumedTokens.length,
+    ...(hashes === undefined ? {} : { knownBlockHashes: hashes.length / HASH_WORDS }),
+  };
+  const head = JSON.stringify({ request: { ...rest, ...lengths }, assignment });
+  const arrays = [promptTokens, resumedTokens, ...(hashes === undefined ? [] : [hashes])];
+  return [Buffer.from(`${head}\n`), ...arrays.map(bytesOf)];
 }
 
 function mostHashes(hashes: Int32Array): Int32Array {
@@ -71,56 +73,81 @@ function mostHashes(hashes: Int32Array): Int32Array {
   return hashes.length > maxWords ? hashes.subarray(0, maxWords) : hashes;
 }
 
-/**
- * Reads a parsed submission and checks every field, so that nothing behind it meets a value out of range. Throws a
- * `ServingError` (`invalid_value`) that names the field.
- */
-export function decodeSubmission(value: unknown): Submission {
-  const result = submissionSchema.safeParse(value);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const param = issue === undefined ? "" : issue.path.join(".");
-  throw new ServingError("invalid_value", `submission: ${param || "value"}: ${issue?.message ?? "invalid"}`, {
-    param,
-  });
-}
-
-/** Both legs of a request carry the same arrays. */
-const encodings = new WeakMap<Int32Array, Buffer>();
-
-function base64Of(words: Int32Array): Buffer {
+function bytesOf(words: Int32Array): Buffer {
   assert(endianness() === "LE", "arrays are sent as they lie in memory, which must be little-endian");
-  let encoded = encodings.get(words);
-  if (encoded === undefined) {
-    const text = Buffer.from(words.buffer, words.byteOffset, words.byteLength).toString("base64");
-    encoded = Buffer.from(text, "latin1");
-    encodings.set(words, encoded);
+  return Buffer.from(words.buffer, words.byteOffset, words.byteLength);
+}
+
+/**
+ * Reads a submission and checks every field, so that nothing behind it meets a value out of range. Throws a `ServingError`:
+ * `invalid_json`, or `invalid_value` that names the field.
+ */
+export function decodeSubmission(body: Buffer): Submission {
+  const end = body.indexOf(LINE_FEED);
+  const head = body.subarray(0, end < 0 ? body.length : end);
+  let value: unknown;
+  try {
+    value = JSON.parse(head.toString());
+  } catch (error) {
+    throw new ServingError("invalid_json", "the body does not begin with a line of JSON", { cause: error });
   }
-  return encoded;
+  const result = submissionSchema.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const param = issue === undefined ? "" : issue.path.join(".");
+    throw refusal(param || "value", issue?.message ?? "invalid", param);
+  }
+  const { promptTokens, resumedTokens, knownBlockHashes, ...rest } = result.data.request;
+  const arrays = new ArrayReader(body.subarray(head.length + 1));
+  const request: Request = {
+    ...rest,
+    promptTokens: arrays.tokens("promptTokens", promptTokens),
+    resumedTokens: arrays.tokens("resumedTokens", resumedTokens),
+    ...(knownBlockHashes === undefined
+      ? {}
+      : { knownBlockHashes: arrays.words("knownBlockHashes", knownBlockHashes * HASH_WORDS) }),
+  };
+  arrays.end();
+  return { request, assignment: result.data.assignment };
 }
 
-/** Base64 of 32-bit integers, `unit` or a multiple of it, at most `maxUnits` times. */
-function wordsSchema(unit: number, maxUnits: number, what: string) {
-  return z
-    .string()
-    .max(Math.ceil((maxUnits * unit * 4) / 3) * 4, `must hold at most ${maxUnits} ${what}`)
-    .transform((text, context): Int32Array => {
-      const bytes = Buffer.from(text, "base64");
-      const words = new Int32Array(bytes.length >>> 2);
-      // The decoder skips what it does not understand, so only text that it writes back unchanged was base64.
-      const isExact = bytes.length % (4 * unit) === 0 && bytes.toString("base64") === text;
-      if (!isExact) context.addIssue(`must be base64 of ${what}, ${32 * unit} bits each`);
-      else if (words.length > maxUnits * unit) context.addIssue(`must hold at most ${maxUnits} ${what}`);
-      else new Uint8Array(words.buffer).set(bytes);
-      return words;
-    });
+/** Reads what follows the JSON of a submission. */
+class ArrayReader {
+  #rest: Buffer;
+
+  constructor(bytes: Buffer) {
+    this.#rest = bytes;
+  }
+
+  words(name: string, count: number): Int32Array {
+    const numBytes = count * Int32Array.BYTES_PER_ELEMENT;
+    if (numBytes > this.#rest.length) throw refusal(`request.${name}`, "the body ends before the array does");
+    const words = new Int32Array(count);
+    // A copy: what follows the JSON need not be aligned, and a view would keep the whole body.
+    new Uint8Array(words.buffer).set(this.#rest.subarray(0, numBytes));
+    this.#rest = this.#rest.subarray(numBytes);
+    return words;
+  }
+
+  tokens(name: string, count: number): Int32Array {
+    const tokens = this.words(name, count);
+    let anySign = 0;
+    for (let i = 0; i < count; i++) anySign |= tokens[i]!;
+    if (anySign < 0) throw refusal(`request.${name}`, "token ids must not be negative");
+    return tokens;
+  }
+
+  end(): void {
+    if (this.#rest.length > 0) throw refusal("value", `${this.#rest.length} bytes follow the last array`, "");
+  }
 }
 
-/** Token ids, none of them negative. */
-const tokensSchema = wordsSchema(1, MAX_REQUEST_TOKENS, "tokens").refine(
-  (tokens) => !tokens.some((token) => token < 0),
-  "token ids must not be negative",
-);
+function refusal(field: string, message: string, param = field): ServingError {
+  return new ServingError("invalid_value", `submission: ${field}: ${message}`, { param });
+}
+
+/** Length of an array of token ids. */
+const lengthSchema = z.number().int().min(0).max(MAX_REQUEST_TOKENS);
 
 const samplingSchema = z.strictObject({
   temperature: z.number().min(0).max(100),
@@ -144,10 +171,10 @@ const requestSchema = z
   .strictObject({
     id: requestIdSchema,
     epoch: epochSchema,
-    promptTokens: tokensSchema.refine((tokens) => tokens.length > 0, "must hold at least one token"),
+    promptTokens: lengthSchema.min(1, "must hold at least one token"),
     /** A worker takes the chain on trust: who can submit can put KV under any name. That it fits the prompt is checked. */
-    knownBlockHashes: wordsSchema(HASH_WORDS, MAX_SUBMITTED_HASHES, "block hashes").exactOptional(),
-    resumedTokens: tokensSchema,
+    knownBlockHashes: z.number().int().min(0).max(MAX_SUBMITTED_HASHES).exactOptional(),
+    resumedTokens: lengthSchema,
     maxOutputTokens: z.number().int().min(1).max(MAX_REQUEST_TOKENS),
     minOutputTokens: z.number().int().min(0).max(MAX_REQUEST_TOKENS),
     ignoreEndOfGeneration: z.boolean(),
@@ -164,14 +191,14 @@ const requestSchema = z
     expectedFanOut: z.number().int().min(1).max(MAX_FAN_OUT).exactOptional(),
     cacheShare: z.number().min(0).max(1).exactOptional(),
   })
-  .refine((request) => request.resumedTokens.length < request.maxOutputTokens, {
+  .refine((request) => request.resumedTokens < request.maxOutputTokens, {
     path: ["maxOutputTokens"],
     message: "must exceed the number of resumed tokens: nothing is left to generate",
   })
-  .refine(
-    ({ publicBlocks = 0, knownBlockHashes }) => publicBlocks * HASH_WORDS <= (knownBlockHashes?.length ?? 0),
-    { path: ["publicBlocks"], message: "must be among the known block hashes" },
-  );
+  .refine(({ publicBlocks = 0, knownBlockHashes = 0 }) => publicBlocks <= knownBlockHashes, {
+    path: ["publicBlocks"],
+    message: "must be among the known block hashes",
+  });
 
 const fetchSchema = z.strictObject({
   worker: workerIdSchema,

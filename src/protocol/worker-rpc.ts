@@ -7,7 +7,7 @@ import type { EngineInfo } from "../serve/engine/engine.ts";
 import type { ErrorCode } from "./errors.ts";
 
 /** Raised with every change to the worker RPC or the KV frames that an older peer would misread. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** What a worker says of itself: `GET /v1/worker`. */
 export interface WorkerHello {

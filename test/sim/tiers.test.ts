@@ -152,6 +152,36 @@ describe("worker loops with lower tiers", () => {
     fleet.expectBaseline();
   });
 
+  it.each(["host", "disk"] as const)(
+    "take a prefix from another worker's %s, for the tenant that it belongs to, and leave its device alone",
+    (tier) => {
+      const options = {
+        numBlocks: 12,
+        tiers: { tiers: [{ tier, maxBytes: 1000 }], eviction: "lru" } as const,
+      };
+      const fleet = new LoopFleet(["a", "b"], options, () => 0);
+      const ask = (id: string, worker: string, cacheSalt: string, start: number, from?: string): number => {
+        const request = makeRequest({ id, cacheSalt, prompt: tokenRange(start, 40), maxOutputTokens: 2 });
+        fleet.local(request, worker, from);
+        fleet.finish();
+        expect(fleet.textOf(request)).toEqual(expectedOutput(request));
+        const { plans } = fleet.workers.get(worker)!;
+        return plans.find((plan) => plan.chunks.some(({ sequence }) => sequence.request.id === id))!
+          .numTokens;
+      };
+      ask("first", "a", "mine", 1);
+      // Takes the device.
+      ask("between", "a", "mine", 500);
+      const holder = fleet.workers.get("a")!;
+      const numPlans = holder.plans.length;
+      const numCached = holder.blocks.numCachedBlocks;
+      expect(ask("fetched", "b", "mine", 1, "a")).toBe(4);
+      expect(ask("foreign", "b", "theirs", 1, "a")).toBe(16);
+      expect([holder.plans.length, holder.blocks.numCachedBlocks]).toEqual([numPlans, numCached]);
+      fleet.expectBaseline();
+    },
+  );
+
   it("go on without what comes too late, and have nothing to wait for while an import is with the engine", () => {
     const host = { tier: "host", maxBytes: 1000 } as const;
     const emitted: RequestEvent[] = [];

@@ -16,7 +16,7 @@ export interface NaiveOverlap {
   readonly device: number;
   readonly host: number;
   readonly disk: number;
-  readonly confirmedDevice: number;
+  readonly confirmed: number;
 }
 
 const known = new WeakMap<Int32Array, readonly string[]>();
@@ -97,7 +97,7 @@ export class NaiveIndex {
       device: leading(keys, near),
       host: leading(keys, (key) => near(key) || host.has(key)),
       disk: leading(keys, (key) => near(key) || host.has(key) || disk.has(key)),
-      confirmedDevice: leading(keys, (key) => device.has(key)),
+      confirmed: leading(keys, (key) => device.has(key) || host.has(key) || disk.has(key)),
     };
   }
 

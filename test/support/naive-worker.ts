@@ -4,7 +4,7 @@ import { BlockManager } from "../../src/core/kv/block-manager.ts";
 import type { KvRange } from "../../src/core/kv/kv-ops.ts";
 import { KvTiers, type KvTiersOptions, type OffloadOp } from "../../src/core/kv/tiers/kv-tiers.ts";
 import { Onboarder } from "../../src/core/kv/tiers/onboarder.ts";
-import type { LowerTier } from "../../src/core/kv/tiers/segment.ts";
+import type { LowerTier, TierPiece } from "../../src/core/kv/tiers/segment.ts";
 import type { Request, WorkerId } from "../../src/core/request.ts";
 import { findSchedulingPolicy } from "../../src/core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../src/core/scheduler/scheduler.ts";
@@ -151,7 +151,7 @@ export class NaiveWorker {
     if (job.kind === "kv-ops") this.cells.apply(job.ops);
     else if (job.kind === "execute") {
       // A token takes a millisecond as far as the loop learns from it; otherwise time stands still.
-      this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs + job.plan.numTokens);
+      this.loop.stepDone(job.plan, this.#execute(job.plan), nowMs, job.plan.numTokens);
     } else if (job.kind === "offload") this.#offload(job);
     else if (job.kind === "serve-kv") this.#serve(job);
     else if (job.kind === "push-kv") this.#push(job.peer, job.id, job.range, nowMs);
@@ -184,12 +184,26 @@ export class NaiveWorker {
     return payload;
   }
 
-  #serve({ peer, id, ranges }: Extract<WorkerEffect, { kind: "serve-kv" }>): void {
-    for (const range of ranges) {
-      const { start, end } = range;
-      this.#outbox.send(this.id, peer, { kind: "fetched", ...id, start, end, payload: this.#export(range) });
-    }
-    this.#outbox.send(this.id, peer, { kind: "fetch-end", ...id });
+  /** Cells are read at once, tiers one piece after the other whenever their turn comes. */
+  #serve({ peer, id, answer, parts }: Extract<WorkerEffect, { kind: "serve-kv" }>): void {
+    const exported = parts.map((part) => (part.kind === "device" ? this.#export(part) : null));
+    const send = (at: number): void => {
+      const part = parts[at];
+      let bad: TierPiece | null = null;
+      if (part !== undefined) {
+        const { start, end } = part;
+        const payload = part.kind === "device" ? exported[at]! : this.#stored(part.piece, part);
+        if (payload !== null) {
+          this.#outbox.send(this.id, peer, { kind: "fetched", ...id, start, end, payload });
+          this.io.push(() => send(at + 1));
+          return;
+        }
+        bad = part.kind === "tier" ? part.piece : null;
+      }
+      this.#outbox.send(this.id, peer, { kind: "fetch-end", ...id });
+      if (parts.length > 0) this.loop.tierReport({ kind: "answered", answer, bad }, 0);
+    };
+    send(0);
   }
 
   #offload({ range, segment, tiers }: OffloadOp): void {
@@ -205,11 +219,13 @@ export class NaiveWorker {
   }
 
   #read({ read, piece, range }: Extract<WorkerEffect, { kind: "read-tier" }>, nowMs: number): void {
-    const stored = this.stores[piece.tier].get(piece.segment.id);
-    const from = range.start - piece.segment.firstBlock * this.blocks.blockSizeTokens;
-    const isLost = stored === undefined || this.#failsNext();
-    const payload = isLost ? null : stored.slice(from, from + range.end - range.start);
-    this.loop.tierReport({ kind: "read", read, payload, ms: 1 }, nowMs);
+    this.loop.tierReport({ kind: "read", read, payload: this.#stored(piece, range), ms: 1 }, nowMs);
+  }
+
+  #stored({ tier, segment }: TierPiece, { start, end }: { start: number; end: number }): string[] | null {
+    const stored = this.stores[tier].get(segment.id);
+    const from = start - segment.firstBlock * this.blocks.blockSizeTokens;
+    return stored === undefined || this.#failsNext() ? null : stored.slice(from, from + end - start);
   }
 
   #push(peer: WorkerId, id: HandoffId, range: KvRange, nowMs: number): void {

@@ -193,11 +193,15 @@ export class Dispatcher {
     for (const event of events) {
       const flight = this.#current(event.requestId, event.epoch);
       if (flight === null) continue;
-      const isToken = event.kind === "token" || event.kind === "run";
-      if (isToken && worker === flight.decision!.decodeWorker) this.#handedOver(flight);
-      if (event.kind === "token") takeTokens(flight, event.index, [event.sampled]);
-      else if (event.kind === "run") takeTokens(flight, event.index, event.tokens);
-      else if (event.kind === "cached") {
+      if (event.kind === "token" || event.kind === "run") {
+        if (worker === flight.decision!.decodeWorker) this.#handedOver(flight);
+        const tokens = event.kind === "run" ? event.tokens : [event.sampled];
+        if (!takeTokens(flight, event.index, tokens)) {
+          // A worker that goes on beyond the end can't be trusted with the rest.
+          this.#attemptFailed(flight, "worker_lost", nowMs);
+          continue;
+        }
+      } else if (event.kind === "cached") {
         flight.numCachedTokens = event.numTokens;
         flight.reportedCachedTokens = event.numTokens;
         this.#effects.push({ kind: "cached", requestId: event.requestId, numTokens: event.numTokens });

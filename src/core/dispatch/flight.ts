@@ -14,7 +14,7 @@ export interface Flight {
   booking: Booking | null;
   /** Output passed on so far. */
   numEmitted: number;
-  /** Output that came before something earlier did: the two legs report over different links. */
+  /** Output that came before something earlier did: the two legs report over different links. No more than the request may have. */
   readonly early: Map<number, SampledToken>;
   /** Output that has come and is to be passed on. */
   fresh: readonly SampledToken[];
@@ -43,8 +43,19 @@ export function newFlight(request: Request, deadlineMs: number): Flight {
   };
 }
 
-/** Output tokens from `index` on, as a leg reports them. Takes what is next, puts by what is early, drops what has been passed on. */
-export function takeTokens(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
+/**
+ * Output tokens from `index` on, as a leg reports them. Takes what is next, puts by what is early, drops what has been passed on.
+ *
+ * @returns false when there was output beyond what the request may have, which is dropped
+ */
+export function takeTokens(flight: Flight, index: number, reported: readonly SampledToken[]): boolean {
+  const numAllowed = Math.max(0, flight.request.maxOutputTokens - index);
+  if (reported.length <= numAllowed) take(flight, index, reported);
+  else take(flight, index, reported.slice(0, numAllowed));
+  return reported.length <= numAllowed;
+}
+
+function take(flight: Flight, index: number, tokens: readonly SampledToken[]): void {
   if (index === flight.numEmitted && flight.fresh.length === 0 && flight.early.size === 0) {
     flight.fresh = tokens;
     flight.numEmitted += tokens.length;

@@ -102,3 +102,15 @@ test("a failure after the last token changes nothing", () => {
   expect(tokens).toEqual([0, 1]);
   expect(kinds.at(-1)).toBe("finish");
 });
+
+test("output beyond what the request may have is dropped, and fails the attempt", () => {
+  const run = (index: number, count: number): RequestEvent => {
+    const tokens = tokenRange(index, count).map((token) => ({ token }));
+    return { kind: "run", ...attempt, index, tokens };
+  };
+  expect(fail([run(0, LENGTH + 1)])).toEqual({ kinds: ["cancel", "placed", "submit"], tokens: [] });
+  expect(fail([token(1_000_000)])).toEqual({ kinds: ["cancel", "placed", "submit"], tokens: [] });
+  const { kinds, tokens } = fail([token(0)], [run(1, LENGTH)]);
+  expect(tokens).toEqual(tokenRange(0, LENGTH));
+  expect(kinds.at(-1)).toBe("error");
+});

@@ -36,7 +36,13 @@ export interface BlockManagerOptions {
 type Keep = Retention["keep"];
 
 /** Operations on the engine's cells, or an export of them. */
-export type KvEffect = { readonly kind: "kv-ops"; readonly ops: KvOp[] } | OffloadOp;
+export type KvEffect = { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] } | OffloadOp;
+
+/** The same while operations can still be added, and the last one widened. */
+type PendingEffect = { readonly kind: "kv-ops"; readonly ops: PendingOp[] } | OffloadOp;
+type PendingOp = Exclude<KvOp, { kind: "drop" }> | { kind: "drop"; slot: number; start: number; end: number };
+
+const NO_EFFECTS: readonly KvEffect[] = [];
 
 /**
  * Gives sequences the blocks and the slot that their KV lives in, and finds prefixes that are there already.
@@ -58,7 +64,7 @@ export class BlockManager {
   readonly #shares: CacheShares;
   #numFilings = 0;
   readonly #tiers: KvTiers | null;
-  #effects: KvEffect[] = [];
+  #effects: PendingEffect[] = [];
 
   constructor(options: BlockManagerOptions) {
     this.blockSizeTokens = options.blockSizeTokens;
@@ -101,17 +107,25 @@ export class BlockManager {
    * What the engine has to do, in order, since the last call. Exports stand among the operations: they come before whatever the
    * cells that they read are used for next.
    */
-  takeEffects(): KvEffect[] {
-    if (this.#effects.length === 0) return [];
+  takeEffects(): readonly KvEffect[] {
+    if (this.#effects.length === 0) return NO_EFFECTS;
     const effects = this.#effects;
     this.#effects = [];
     return effects;
   }
 
-  #push(op: KvOp): void {
+  #push(op: PendingOp): void {
     const last = this.#effects.at(-1);
     if (last?.kind === "kv-ops") last.ops.push(op);
     else this.#effects.push({ kind: "kv-ops", ops: [op] });
+  }
+
+  /** Takes a range from a slot. Blocks are given up from the last one on: neighbours become one operation. */
+  #drop(slot: number, start: number, end: number): void {
+    const effect = this.#effects.at(-1);
+    const last = effect?.kind === "kv-ops" ? effect.ops.at(-1) : undefined;
+    if (last?.kind === "drop" && last.slot === slot && last.start === end) last.start = start;
+    else this.#push({ kind: "drop", slot, start, end });
   }
 
   /**
@@ -123,16 +137,22 @@ export class BlockManager {
     assert(sequence.slot === -1 && sequence.blocks.length === 0, "the sequence holds KV already");
     const maxShared = this.#maxCachedBlocks > 0 ? Math.floor(reusableTokens / this.blockSizeTokens) : 0;
     if (maxShared > 0) this.#hashChains.upTo(sequence, maxShared);
-    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) return false;
+    const numBlocks = this.blocksFor(numTokens);
+    let matched = this.#match(sequence, maxShared);
+    if (!this.#hasRoomFor(numBlocks, matched)) return false;
+    const mustReclaim = this.#slots.numFree === 0;
     const slot = this.#takeSlot();
     if (slot === -1) return false;
-    // Reclaiming a slot may have cost cached blocks that were counted on.
-    if (!this.#hasRoomFor(sequence, this.blocksFor(numTokens), maxShared)) {
-      this.#slots.leave(slot);
-      return false;
+    if (mustReclaim) {
+      // This may have cost cached blocks that were counted on.
+      matched = this.#match(sequence, maxShared);
+      if (!this.#hasRoomFor(numBlocks, matched)) {
+        this.#slots.leave(slot);
+        return false;
+      }
     }
     sequence.slot = slot;
-    this.#sharePrefix(sequence, this.#match(sequence, maxShared));
+    this.#sharePrefix(sequence, matched);
     const grown = this.grow(sequence, numTokens);
     assert(grown, "blocks that were there are gone");
     return true;
@@ -266,13 +286,14 @@ export class BlockManager {
     return ranges;
   }
 
-  #hasRoomFor(sequence: Sequence, numBlocks: number, maxShared: number): boolean {
-    const matched = this.#match(sequence, maxShared);
-    const revived = matched.filter((block) => this.#pool.refs(block) === 0).length;
-    return numBlocks - matched.length <= this.#pool.numReusable - revived;
+  #hasRoomFor(numBlocks: number, matched: readonly number[]): boolean {
+    let numRevived = 0;
+    for (const block of matched) if (this.#pool.refs(block) === 0) numRevived++;
+    return numBlocks - matched.length <= this.#pool.numReusable - numRevived;
   }
 
   #sharePrefix(sequence: Sequence, matched: readonly number[]): void {
+    if (matched.length === 0) return;
     const formerHomes = matched.map((block) => this.#slots.home(block));
     for (const block of matched) {
       this.#shares.uncache(block);
@@ -283,7 +304,7 @@ export class BlockManager {
       this.#push({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
     this.#forRuns(formerHomes, (home, start, end) => {
-      if (!this.#slots.isActive(home)) this.#push({ kind: "drop", slot: home, start, end });
+      if (!this.#slots.isActive(home)) this.#drop(home, start, end);
     });
     sequence.blocks.forEach((block, depth) => {
       this.#slots.settle(block, depth, sequence.slot);
@@ -303,7 +324,7 @@ export class BlockManager {
     const home = this.#slots.home(block);
     if (!this.#slots.isActive(home)) {
       const start = this.#slots.depth(block) * this.blockSizeTokens;
-      this.#push({ kind: "drop", slot: home, start, end: start + this.blockSizeTokens });
+      this.#drop(home, start, start + this.blockSizeTokens);
     }
     this.#chains?.forgotten(block);
     this.#slots.unsettle(block);
@@ -322,12 +343,14 @@ export class BlockManager {
   }
 
   /** Ranges of the slot that are no block's home go away with the sequence. */
-  #dropUnfiled(sequence: Sequence): void {
-    const { slot, blocks } = sequence;
-    const kept = blocks.map((block) => (this.#slots.home(block) === slot ? 1 : 0));
-    this.#forRuns(kept, (isKept, start, end) => {
-      if (isKept === 0) this.#push({ kind: "drop", slot, start, end });
-    });
+  #dropUnfiled({ slot, blocks }: Sequence): void {
+    const size = this.blockSizeTokens;
+    for (let to = 0; to < blocks.length; to++) {
+      if (this.#slots.home(blocks[to]!) === slot) continue;
+      const from = to;
+      while (to < blocks.length && this.#slots.home(blocks[to]!) !== slot) to++;
+      this.#drop(slot, from * size, to * size);
+    }
   }
 
   /** Calls `visit` for each maximal run of equal values, with the token range that it spans. */

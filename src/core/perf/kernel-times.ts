@@ -58,7 +58,7 @@ export class KernelTimes {
     if (sequences <= 0 || tokens <= 0) return 0;
     prefillAttentionCoordinates(this.#coordinates, kernel, sequences, tokens, context);
     const ms = prefillAttentionRooflineMs(this.#rates, kernel, sequences, tokens, context);
-    return this.#scaled(ms, attentionKey("prefill-attention", kernel), kernel.math);
+    return this.#scaled(ms, attentionKey(PREFILL_KEYS, kernel), kernel.math);
   }
 
   /** One new token for each of `sequences`, which attends to `context` positions. */
@@ -67,7 +67,7 @@ export class KernelTimes {
     const visible = Math.max(1, context);
     decodeAttentionCoordinates(this.#coordinates, kernel, sequences, visible);
     const ms = decodeAttentionRooflineMs(this.#rates, kernel, sequences, visible);
-    const scaled = this.#scaled(ms, attentionKey("decode-attention", kernel), kernel.math);
+    const scaled = this.#scaled(ms, attentionKey(DECODE_KEYS, kernel), kernel.math);
     return Math.max(scaled, this.#coldMs(decodeKvBytes(kernel, sequences, visible)));
   }
 
@@ -150,10 +150,21 @@ const SCAN_SHARE = 0.25;
 /** One small kernel in a recorded graph, where the next one's launch overlaps with its end. */
 const ELEMENTWISE_KERNEL_MS = 0.002;
 
+/** Names of an attention operator's efficiencies. Made once: tables of costs look them up for thousands of shapes. */
+function attentionKeys(operator: string): AttentionKeys {
+  const keys = (kv: string) => ({ full: `${operator}/${kv}`, window: `${operator}/${kv}/window` });
+  return { bf16: keys("bf16"), fp8: keys("fp8") };
+}
+
+type AttentionKeys = Readonly<Record<"bf16" | "fp8", { readonly full: string; readonly window: string }>>;
+
+const PREFILL_KEYS = attentionKeys("prefill-attention");
+const DECODE_KEYS = attentionKeys("decode-attention");
+
 /** Windowed layers run other kernels, also while their window hides nothing. */
-function attentionKey(operator: string, kernel: AttentionKernel): string {
-  const key = `${operator}/${kvName(kernel.kvBytes)}`;
-  return Number.isFinite(kernel.windowTokens) ? `${key}/window` : key;
+function attentionKey(keys: AttentionKeys, { kvBytes, windowTokens }: AttentionKernel): string {
+  const { full, window } = keys[kvName(kvBytes)];
+  return Number.isFinite(windowTokens) ? window : full;
 }
 
 function kvName(kvBytes: number): "bf16" | "fp8" {

@@ -52,6 +52,17 @@ describe("a cost curve", () => {
 });
 
 describe("a cost surface", () => {
+  it("prices no shape twice", () => {
+    const seen = new Set<string>();
+    const surface = new CostSurface(64, 1024, (x, y, out) => {
+      expect(seen).not.toContain(`${x} ${y}`);
+      seen.add(`${x} ${y}`);
+      out.ms = x * y;
+    });
+    for (let x = 1; x <= 64; x++) expect(surface.msAt(x, 1024)).toBeCloseTo(x * 1024, 6);
+    expect(seen.size).toBeGreaterThan(1000);
+  });
+
   it("is exact for products of straight costs and goes on straight beyond its end", () => {
     const surface = new CostSurface(64, 1024, (x, y, out) => {
       out.ms = x * (5 + y);

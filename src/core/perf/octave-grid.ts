@@ -148,14 +148,21 @@ export class CostSurface {
   #rowAt(index: number): Row {
     const known = this.#rows[index];
     if (known !== undefined) return known;
-    const row: Row = { ms: new Float64Array(this.#columns), outside: new Uint8Array(this.#columns) };
     // The row before is needed to be monotone along x, and it needs the one before it: all rows are filled from the front.
     const before = index > 0 ? this.#rowAt(index - 1) : null;
     const x = Math.round(gridNode(index));
+    // Small nodes are fractions of a token: several of them are priced as one whole number.
+    if (before !== null && x === Math.round(gridNode(index - 1))) {
+      this.#rows[index] = before;
+      return before;
+    }
+    const row: Row = { ms: new Float64Array(this.#columns), outside: new Uint8Array(this.#columns) };
     const priced: Priced = { ms: 0, isExtrapolated: false };
     let highest = 0;
-    for (let j = 0; j < this.#columns; j++) {
-      this.#price(x, Math.round(gridNode(j)), priced);
+    for (let j = 0, last = -1; j < this.#columns; j++) {
+      const y = Math.round(gridNode(j));
+      if (y !== last) this.#price(x, y, priced);
+      last = y;
       highest = Math.max(highest, priced.ms, before?.ms[j] ?? 0);
       row.ms[j] = highest;
       row.outside[j] = priced.isExtrapolated ? 1 : 0;

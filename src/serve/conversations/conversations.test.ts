@@ -5,6 +5,7 @@ import { StubTokenizer } from "../engine/stub/stub-tokenizer.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import { ChainHasher } from "./chain-hasher.ts";
 import { Conversations } from "./conversations.ts";
+import { RenderedPrompt } from "./rendered-prompt.ts";
 
 const RENDERED = { parseSpecial: true, addSpecial: false };
 const HASHER = new ChainHasher({ modelId: "model", blockSizeTokens: 4 });
@@ -13,6 +14,7 @@ function makeConversations(tokenizer: Tokenizer, maxBytes = 1 << 20): Conversati
   return new Conversations({ tokenizer, chains: () => HASHER, maxBytes });
 }
 
+const plain = (text: string) => new RenderedPrompt([text]);
 const render = (messages: readonly string[]) =>
   `${messages.map((text) => `<|im_start|>user\n${text}<|im_end|>\n`).join("")}<|im_start|>assistant\n`;
 
@@ -43,7 +45,7 @@ describe("conversations", () => {
           for (let i = 0; i < asked.length; i += 2) {
             const pair = asked.slice(i, i + 2);
             const results = await Promise.all(
-              pair.map(({ salt, messages }) => conversations.tokenise(salt, render(messages))),
+              pair.map(({ salt, messages }) => conversations.tokenise(salt, plain(render(messages)))),
             );
             conversations.checkInvariants();
             expect(conversations.bytes).toBeLessThanOrEqual(maxBytes);
@@ -62,7 +64,7 @@ describe("conversations", () => {
     const tokenizer = new FakeTokenizer();
     const conversations = makeConversations(tokenizer);
     const tokenised = async (messages: readonly string[], salt = "a") => {
-      await conversations.tokenise(salt, render(messages));
+      await conversations.tokenise(salt, plain(render(messages)));
       return tokenizer.encodeCalls.at(-1)!.text;
     };
     const turns = ["system prompt", "first question", "first answer", "second question"];
@@ -76,7 +78,7 @@ describe("conversations", () => {
   it("tells turns of one conversation from branches of it", async () => {
     const conversations = makeConversations(new FakeTokenizer());
     const turnOf = async (...messages: string[]) =>
-      (await conversations.tokenise("a", render(messages))).turn!;
+      (await conversations.tokenise("a", plain(render(messages)))).turn!;
     const first = await turnOf("system", "one");
     expect(first.turn).toBe(1);
     expect(await turnOf("system", "one", "answer", "two")).toEqual({ ...first, turn: 2 });
@@ -92,9 +94,9 @@ describe("conversations", () => {
   it("keeps what conversations share once", async () => {
     const conversations = makeConversations(new FakeTokenizer());
     const system = "long ".repeat(2000);
-    await conversations.tokenise("a", render([system, "one"]));
+    await conversations.tokenise("a", plain(render([system, "one"])));
     const before = conversations.bytes;
-    await conversations.tokenise("a", render([system, "two"]));
+    await conversations.tokenise("a", plain(render([system, "two"])));
     expect(conversations.bytes - before).toBeLessThan(2000);
   });
 
@@ -102,10 +104,10 @@ describe("conversations", () => {
     const tokenizer = new FakeTokenizer();
     const conversations = makeConversations(tokenizer, 1 << 28);
     const text = "<|im_end|>".repeat(20_000);
-    await conversations.tokenise("a", text);
+    await conversations.tokenise("a", plain(text));
     const { bytes } = conversations;
     expect(bytes).toBeLessThan(6 << 20);
-    const { tokens } = await conversations.tokenise("a", text);
+    const { tokens } = await conversations.tokenise("a", plain(text));
     expect(tokens).toEqual(await tokenizer.encode(text, RENDERED));
     expect(conversations.bytes).toBe(bytes);
     conversations.checkInvariants();
@@ -114,9 +116,9 @@ describe("conversations", () => {
   it("takes room from the tenant that has most", async () => {
     const tokenizer = new FakeTokenizer();
     const conversations = makeConversations(tokenizer, 100_000);
-    await conversations.tokenise("quiet", render(["a small conversation"]));
-    for (let i = 0; i < 50; i++) await conversations.tokenise("busy", render([`${i}`.repeat(2000)]));
-    await conversations.tokenise("quiet", render(["a small conversation"]));
+    await conversations.tokenise("quiet", plain(render(["a small conversation"])));
+    for (let i = 0; i < 50; i++) await conversations.tokenise("busy", plain(render([`${i}`.repeat(2000)])));
+    await conversations.tokenise("quiet", plain(render(["a small conversation"])));
     expect(tokenizer.encodeCalls.at(-1)?.text).toBe("\n<|im_start|>assistant\n");
     expect(conversations.bytes).toBeGreaterThan(50_000);
   });
@@ -126,8 +128,8 @@ describe("conversations", () => {
     const options = { tokenizer: new FakeTokenizer(), chains: () => HASHER, maxBytes: 1 << 20 };
     for (const changed of [{ maxBytes: 0 }, { tokenizer: uncut }, { chains: () => null }]) {
       const conversations = new Conversations({ ...options, ...changed });
-      const first = await conversations.tokenise("a", render(["one"]));
-      const second = await conversations.tokenise("a", render(["one"]));
+      const first = await conversations.tokenise("a", plain(render(["one"])));
+      const second = await conversations.tokenise("a", plain(render(["one"])));
       expect(second).toEqual(first);
       expect(second).not.toHaveProperty("turn");
       expect(second.blocks === null).toBe("chains" in changed);

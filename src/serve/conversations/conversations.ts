@@ -4,6 +4,7 @@ import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { BlockChain, ChainHasher } from "./chain-hasher.ts";
 import { PromptTree, type Turn } from "./prompt-tree.ts";
 import { makeRoom } from "./recency-tree.ts";
+import type { RenderedPrompt } from "./rendered-prompt.ts";
 
 /** One tokenised prompt. */
 export interface Prompt {
@@ -52,25 +53,37 @@ export class Conversations {
     return bytes;
   }
 
-  async tokenise(cacheSalt: string, text: string): Promise<Prompt> {
+  /**
+   * Tokenises a prompt, and keeps it.
+   *
+   * @param accept is told how many tokens there are; when it throws, nothing is kept
+   */
+  async tokenise(
+    cacheSalt: string,
+    prompt: RenderedPrompt,
+    accept: (numTokens: number) => void = () => {},
+  ): Promise<Prompt> {
     const { tokenizer, chains: chainsOf, maxBytes } = this.#options;
     const chains = chainsOf();
     if (chains === null || maxBytes === 0 || this.#cuts.length === 0) {
-      const tokens = await tokenizer.encode(text, RENDERED);
+      const tokens = await tokenizer.encode(prompt.text(), RENDERED);
+      accept(tokens.length);
+      prompt.keep(null);
       return { tokens, blocks: (await chains?.chain(cacheSalt, tokens)) ?? null };
     }
     const tree = this.#treeOf(cacheSalt, chains.blockSizeTokens);
-    const prefix = tree.find(text, (from) => cutEnds(text, this.#cuts, from));
-    const rest = text.slice(prefix.numChars);
-    const added = await tokenizer.encode(rest, RENDERED);
+    const prefix = tree.find(prompt, (text, from) => cutEnds(text, this.#cuts, from));
+    const added = await tokenizer.encode(prefix.rest, RENDERED);
+    accept(prefix.numTokens + added.length);
     const tokens = new Int32Array(prefix.numTokens + added.length);
     tokens.set(added, prefix.numTokens);
     const hashes = new Int32Array(chains.blocksOf(tokens.length) * HASH_WORDS);
     tree.copy(prefix, tokens, hashes);
     const numBlocks = chains.blocksOf(prefix.numTokens);
     const blocks = await chains.chain(cacheSalt, tokens, { numBlocks, hashes });
-    const segments = this.#segments(text, prefix.numChars, tokens, prefix.numTokens);
-    const turn = tree.add({ text, tokens, hashes }, prefix, segments);
+    const segments = this.#segments(prefix.rest, tokens, prefix.numTokens);
+    const { turn, node } = tree.add({ tokens, hashes }, prefix, segments);
+    prompt.keep({ tree, node });
     makeRoom(
       [...this.#trees.values()].map((each) => each.tree),
       maxBytes,
@@ -78,14 +91,13 @@ export class Conversations {
     return { tokens, blocks, turn };
   }
 
-  /** Where the segments of a text end from a cut on. None when text and tokens do not agree: then it is not kept. */
+  /** Where the segments of a text end. None when text and tokens do not agree: then it is not kept. */
   #segments(
     text: string,
-    fromChars: number,
     tokens: Int32Array,
     fromTokens: number,
   ): Array<{ endChars: number; endTokens: number }> {
-    const charEnds = cutEnds(text, this.#cuts, fromChars);
+    const charEnds = cutEnds(text, this.#cuts);
     const tokenEnds: number[] = [];
     for (let i = fromTokens; i < tokens.length; i++) if (this.#cutIds.has(tokens[i]!)) tokenEnds.push(i + 1);
     if (charEnds.length !== tokenEnds.length) return [];

@@ -3,6 +3,7 @@ import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { assert } from "../../core/util/assert.ts";
 import { ownText } from "./own-text.ts";
 import { RecencyTree, type TreeNode } from "./recency-tree.ts";
+import type { RenderedPrompt } from "./rendered-prompt.ts";
 
 /** What a segment costs besides its arrays and its text: the objects themselves. Measured: 1,290 bytes of heap in Node 20. */
 const NODE_BYTES = 1280;
@@ -33,16 +34,18 @@ interface Segment {
   turn: Turn | null;
 }
 
+export type PromptNode = TreeNode<Segment>;
+
 /** How far the beginning of a prompt is known, and from where. */
 export interface KnownPrefix {
-  readonly numChars: number;
   readonly numTokens: number;
-  readonly node: TreeNode<Segment>;
+  readonly node: PromptNode;
+  /** The text behind it. */
+  readonly rest: string;
 }
 
-/** A prompt with all that was found out about it. */
+/** What was found out about a prompt, its known prefix included. */
 export interface TokenisedPrompt {
-  readonly text: string;
   readonly tokens: Int32Array;
   /** Of all full blocks. */
   readonly hashes: Int32Array;
@@ -65,37 +68,50 @@ export class PromptTree {
   }
 
   /**
-   * The longest known prefix of a text.
+   * The longest known prefix of a prompt.
    *
-   * @param cutEnds gives the places in the text behind the tokens that end segments, in order, from a given place on
+   * @param cutEnds gives the places in a text behind the tokens that end segments, in order, from a given place on
    */
-  find(text: string, cutEnds: (from: number) => readonly number[]): KnownPrefix {
-    let node = this.#followLatest(this.tree.root, text);
+  find(prompt: RenderedPrompt, cutEnds: (text: string, from: number) => readonly number[]): KnownPrefix {
+    const start = this.#startOf(prompt);
+    const base = start.value.endChars;
+    const text = prompt.from(base);
+    let node = this.#followLatest(start, text, base);
     let ends: readonly number[] = [];
     let next = 0;
     for (;;) {
-      const { endChars } = node.value;
-      if (next === 0) ends = cutEnds(endChars);
+      const endChars = node.value.endChars - base;
+      if (next === 0) ends = cutEnds(text, endChars);
       while (next < ends.length && ends[next]! <= endChars) next++;
       const end = ends[next];
-      const child = end === undefined ? undefined : this.#child(node, text, end);
-      if (child === undefined) return { numChars: endChars, numTokens: node.value.endTokens, node };
-      node = this.#followLatest(child, text);
+      const child = end === undefined ? undefined : this.#child(node, text.slice(endChars, end));
+      if (child === undefined) return { numTokens: node.value.endTokens, node, rest: text.slice(endChars) };
+      node = this.#followLatest(child, text, base);
       next++;
     }
+  }
+
+  /** What the prompt is known to begin with, as far as that is still kept: what goes, goes from its end. */
+  #startOf({ known }: RenderedPrompt): PromptNode {
+    if (known === null || known.tree !== this) return this.tree.root;
+    let { node } = known;
+    while (!node.isKept) node = node.parent!;
+    return node;
   }
 
   /**
    * Goes down as long as the text goes on as it did the last time. A segment that the text has at this place ends there too: its end
    * is the end of the first cut token in it.
+   *
+   * @param base where the text begins in the prompt
    */
-  #followLatest(from: TreeNode<Segment>, text: string): TreeNode<Segment> {
+  #followLatest(from: PromptNode, text: string, base: number): PromptNode {
     let node = from;
     for (;;) {
       const { latest } = node;
       if (latest === null) return node;
       const { value } = latest;
-      if (text.slice(node.value.endChars, value.endChars) !== value.text) return node;
+      if (text.slice(node.value.endChars - base, value.endChars - base) !== value.text) return node;
       node = latest;
     }
   }
@@ -113,25 +129,28 @@ export class PromptTree {
   }
 
   /**
-   * Adds what follows a known prefix, segment by segment up to `MAX_SEGMENTS`, and says which turn this is. Keeps nothing when the prefix
-   * has been forgotten meanwhile.
+   * Adds what follows a known prefix, segment by segment up to `MAX_SEGMENTS`, and says which turn this is and how far the prompt is
+   * kept. Keeps nothing when the prefix has been forgotten meanwhile.
    *
-   * @param ends where each segment ends, in characters and in tokens, in order
+   * @param ends where each segment ends, in characters from the prefix on and in tokens from the beginning, in order
    */
   add(
     prompt: TokenisedPrompt,
     prefix: KnownPrefix,
     ends: ReadonlyArray<Pick<Segment, "endChars" | "endTokens">>,
-  ): Turn {
-    let node = prefix.node;
+  ): { turn: Turn; node: PromptNode } {
+    let { node } = prefix;
     // A second prompt that goes on from the same one is a branch, and a conversation of its own.
     const before = node.children.size === 0 || ends.length === 0 ? node.value.turn : null;
-    for (const end of ends) {
+    let start = 0;
+    for (const { endChars, endTokens } of ends) {
       if (node.value.depth >= MAX_SEGMENTS) break;
+      const text = prefix.rest.slice(start, endChars);
       // Another request may have added the same meanwhile.
-      const next = this.#child(node, prompt.text, end.endChars) ?? this.#addChild(node, prompt, end);
+      const next = this.#child(node, text) ?? this.#addChild(node, text, prompt, endTokens);
       if (next === null) break;
       node = next;
+      start = endChars;
     }
     this.tree.use(node);
     const isRepeated = node === prefix.node && before !== null;
@@ -139,33 +158,33 @@ export class PromptTree {
       ? before
       : { conversation: before?.conversation ?? randomUUID(), turn: (before?.turn ?? 0) + 1 };
     node.value.turn ??= turn;
-    return turn;
+    return { turn, node };
   }
 
-  #child(node: TreeNode<Segment>, text: string, end: number): TreeNode<Segment> | undefined {
-    const start = node.value.endChars;
-    const segment = text.slice(start, end);
+  #child(node: PromptNode, text: string): PromptNode | undefined {
     return this.tree.child(
       node,
-      (value) => value.text === segment,
-      () => keyOf(segment),
+      (value) => value.text === text,
+      () => keyOf(text),
     );
   }
 
   #addChild(
-    parent: TreeNode<Segment>,
+    parent: PromptNode,
+    segment: string,
     prompt: TokenisedPrompt,
-    end: Pick<Segment, "endChars" | "endTokens">,
-  ): TreeNode<Segment> | null {
+    endTokens: number,
+  ): PromptNode | null {
     const from = parent.value;
-    const { text, bytes } = ownText(prompt.text.slice(from.endChars, end.endChars));
-    const tokens = prompt.tokens.slice(from.endTokens, end.endTokens);
+    const { text, bytes } = ownText(segment);
+    const tokens = prompt.tokens.slice(from.endTokens, endTokens);
     const hashes = prompt.hashes.slice(
       this.#blocksOf(from.endTokens) * HASH_WORDS,
-      this.#blocksOf(end.endTokens) * HASH_WORDS,
+      this.#blocksOf(endTokens) * HASH_WORDS,
     );
     const size = NODE_BYTES + bytes + tokens.byteLength + hashes.byteLength;
-    const value = { text, tokens, hashes, ...end, depth: from.depth + 1, turn: null };
+    const endChars = from.endChars + text.length;
+    const value = { text, tokens, hashes, endTokens, endChars, depth: from.depth + 1, turn: null };
     return this.tree.add(parent, keyOf(text), value, size);
   }
 

@@ -4,6 +4,7 @@ import { HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { ChainHasher } from "./chain-hasher.ts";
 import { Conversations } from "./conversations.ts";
 import { PublicPrefixes, type RenderMessages } from "./public-prefixes.ts";
+import { RenderedPrompt } from "./rendered-prompt.ts";
 
 const SYSTEM = "You are the assistant of a public library.";
 const SIZE = 4;
@@ -24,7 +25,7 @@ async function open(systemMessages: readonly string[]) {
 
 /** The hashes of a prompt's blocks, one text each. */
 async function blocksOf(conversations: Conversations, salt: string, text: string) {
-  const { tokens, blocks } = await conversations.tokenise(salt, text);
+  const { tokens, blocks } = await conversations.tokenise(salt, new RenderedPrompt([text]));
   const { hashes, publicBlocks } = blocks!;
   const texts = Array.from({ length: hashes.length / HASH_WORDS }, (_, i) =>
     hashes.slice(i * HASH_WORDS, (i + 1) * HASH_WORDS).join(),

@@ -179,12 +179,7 @@ class HttpWorkerClient implements WorkerClient {
       path,
       headers: {
         authorization: `Bearer ${this.#options.token}`,
-        ...(body === undefined
-          ? {}
-          : {
-              "content-type": "application/json",
-              "content-length": body.reduce((sum, part) => sum + part.length, 0),
-            }),
+        ...(body === undefined ? {} : { "content-length": body.reduce((sum, part) => sum + part.length, 0) }),
       },
     });
   }

@@ -6,7 +6,7 @@ import { type Conversation, createChatTemplate } from "./chat-template.ts";
 const OPTIONS = { maxChars: 10_000, keptBytes: 1 << 20 };
 
 function render(conversation: Conversation, chatTemplate: string | null = null): string {
-  return createChatTemplate(new FakeTokenizer({ chatTemplate }), OPTIONS).render(conversation, "salt");
+  return createChatTemplate(new FakeTokenizer({ chatTemplate }), OPTIONS).render(conversation, "salt").text();
 }
 
 function fault(act: () => unknown): ServingError {
@@ -82,10 +82,12 @@ describe("the chat template", () => {
     );
     for (let end = 1; end <= messages.length; end++) {
       const conversation = { messages: messages.slice(0, end) };
-      expect(template.render(conversation, "salt")).toBe(render(conversation));
+      const prompt = template.render(conversation, "salt");
+      prompt.keep(null);
+      expect(prompt.text()).toBe(render(conversation));
       if (end % 2 === 1) continue;
       const continued = { ...conversation, continue_final_message: true };
-      expect(template.render(continued, "salt")).toBe(render(continued));
+      expect(template.render(continued, "salt").text()).toBe(render(continued));
     }
   });
 

@@ -2,7 +2,9 @@ import { randomBytes } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, ChatMessage } from "../../protocol/openai.ts";
-import { StagedRenderer, type TemplateMessage } from "../conversations/staged-renderer.ts";
+import type { TemplateMessage } from "../conversations/message-tree.ts";
+import { RenderedPrompt } from "../conversations/rendered-prompt.ts";
+import { StagedRenderer } from "../conversations/staged-renderer.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 
 /** The frame of models that bring no template: https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md */
@@ -19,13 +21,13 @@ export type Conversation = Pick<
 /** A model's chat template, compiled once. */
 export interface ChatTemplate {
   /**
-   * The prompt text of a conversation. Texts of earlier messages are kept for the next turn.
+   * The prompt text of a conversation. When the prompt is kept, the texts of its messages are, for the next turn.
    *
    * @param scope whose conversations may share what is kept: the tenant's cache salt
    * @throws ServingError `invalid_value` with the template's own words when it refuses the messages, or when the text is too
    *   long; `unsupported_value` when the template itself cannot be used
    */
-  render(conversation: Conversation, scope: string): string;
+  render(conversation: Conversation, scope: string): RenderedPrompt;
 }
 
 /** Compiles the tokenizer's chat template. A template that does not compile is reported when it is first used. */
@@ -47,16 +49,16 @@ export function createChatTemplate(
   }
   return {
     render(conversation, scope) {
-      const text = renderWith(renderer, tokenizer, conversation, scope);
-      if (text.length > maxChars)
+      const prompt = renderWith(renderer, tokenizer, conversation, scope);
+      if (prompt.numChars > maxChars)
         throw new ServingError(
           "invalid_value",
-          `The prompt has ${text.length} characters; at most ${maxChars} are allowed.`,
+          `The prompt has ${prompt.numChars} characters; at most ${maxChars} are allowed.`,
           {
             param: "messages",
           },
         );
-      return text;
+      return prompt;
     },
   };
 }
@@ -66,7 +68,7 @@ function renderWith(
   tokenizer: Tokenizer,
   conversation: Conversation,
   scope: string,
-): string {
+): RenderedPrompt {
   const messages = conversation.messages.map(toTemplateMessage);
   const isContinued = conversation.continue_final_message === true;
   // Whatever a template puts after the last message's text is cut off again, at a mark that no message can contain.
@@ -82,18 +84,16 @@ function renderWith(
       eos_token: tokenizer.eosText,
     };
     // The mark would be kept with the message.
-    text = isContinued
-      ? renderer.renderWhole({ messages, rest })
-      : renderer.render({ messages, rest }, scope);
+    if (!isContinued) return renderer.render({ messages, rest }, scope);
+    text = renderer.renderWhole({ messages, rest });
   } catch (cause) {
     throw new ServingError("invalid_value", `The chat template refused the messages: ${messageOf(cause)}`, {
       param: "messages",
       cause,
     });
   }
-  if (!isContinued) return text;
   const end = text.lastIndexOf(mark);
-  if (end >= 0) return text.slice(0, end);
+  if (end >= 0) return new RenderedPrompt([text.slice(0, end)]);
   throw new ServingError(
     "unsupported_value",
     "The model's chat template drops the last message, so it cannot be continued.",

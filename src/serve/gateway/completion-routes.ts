@@ -5,6 +5,7 @@ import type { Prompt } from "../conversations/conversations.ts";
 import { type GatewayContext, servedName } from "./context.ts";
 import { type RequestRecord, recordOf, sessionOf } from "./request-record.ts";
 import { runGeneration } from "./run-generation.ts";
+import { outputBounds, type WantedOutput } from "./sampling.ts";
 
 /** `POST /v1/chat/completions` and `POST /v1/completions`. */
 export function registerCompletionRoutes(app: FastifyInstance, context: GatewayContext): void {
@@ -14,15 +15,23 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
     const record = recordOf(request);
     record.session = sessionOf(request.headers, body.prompt_cache_key);
     const salt = saltOf(record);
-    const prompt = await context.conversations.tokenise(salt, context.template.render(body, salt));
+    const wanted: WantedOutput = {
+      maxTokens: body.max_completion_tokens ?? body.max_tokens,
+      minTokens: body.min_tokens,
+      maxTokensParam: body.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
+      promptParam: "messages",
+    };
+    const rendered = context.template.render(body, salt);
+    const prompt = await context.conversations.tokenise(salt, rendered, (numTokens) => {
+      outputBounds(numTokens, context.fleet.contextTokens, wanted);
+    });
     record.turn = prompt.turn ?? null;
     return runGeneration(context, request, reply, {
       kind: "chat",
       model,
       prompts: [prompt],
       body,
-      maxTokens: body.max_completion_tokens ?? body.max_tokens,
-      maxTokensParam: body.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens",
+      wanted,
       topLogprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     });
   });
@@ -34,8 +43,12 @@ export function registerCompletionRoutes(app: FastifyInstance, context: GatewayC
       model,
       prompts: await withHashes(context, recordOf(request), await promptTokens(context, body)),
       body,
-      maxTokens: body.max_tokens,
-      maxTokensParam: "max_tokens",
+      wanted: {
+        maxTokens: body.max_tokens,
+        minTokens: body.min_tokens,
+        maxTokensParam: "max_tokens",
+        promptParam: "prompt",
+      },
       topLogprobs: body.logprobs ?? null,
     });
   });

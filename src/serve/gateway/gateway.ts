@@ -124,7 +124,7 @@ async function openPublicPrefixes(
     return await PublicPrefixes.open(publicPrefixes, {
       salt,
       tokenizer,
-      render: (messages) => template.render({ messages: [...messages] }, salt),
+      render: (messages) => template.render({ messages: [...messages] }, salt).text(),
     });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);

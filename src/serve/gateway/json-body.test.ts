@@ -28,6 +28,19 @@ describe("nestsDeeperThan", () => {
     );
   });
 
+  test("finds the end of long strings, whatever backslashes they hold", () => {
+    const text = fc.array(fc.constantFrom("\\", '"', "[", "a".repeat(31), "a".repeat(40)), { maxLength: 20 });
+    fc.assert(
+      fc.property(fc.array(text, { maxLength: 4 }), (texts) => {
+        const json = JSON.stringify(texts.map((parts) => parts.join("")));
+        expect(nestsDeeperThan(Buffer.from(json), 1)).toBe(false);
+        expect(
+          nestsDeeperThan(Buffer.from(`[${json.slice(0, -1)}${texts.length > 0 ? "," : ""}[]]]`), 2),
+        ).toBe(true);
+      }),
+    );
+  });
+
   test("brackets and escaped quotes inside strings do not count", () => {
     expect(nestsDeeperThan(Buffer.from('["[[[\\"[[[\\\\"]'), 1)).toBe(false);
     expect(nestsDeeperThan(Buffer.from('["unclosed [[['), 1)).toBe(false);

@@ -7,18 +7,38 @@ const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
+/** Bytes of a string that are looked at one by one: a call for the next quote costs as much. */
+const SHORT_STRING = 32;
+
 /** Whether arrays and objects nest deeper than `maxDepth`. Looks at raw bytes, so it costs nothing to be attacked with. */
-export function nestsDeeperThan(bytes: Uint8Array, maxDepth: number): boolean {
+export function nestsDeeperThan(bytes: Buffer, maxDepth: number): boolean {
   let depth = 0;
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i]!;
-    if (byte === QUOTE) {
-      for (i++; i < bytes.length && bytes[i] !== QUOTE; i++) if (bytes[i] === BACKSLASH) i++;
-    } else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) {
+    if (byte === QUOTE) i = endOfString(bytes, i + 1);
+    else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) {
       if (++depth > maxDepth) return true;
     } else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) depth--;
   }
   return false;
+}
+
+/** Where the quote is that ends a string, or the end of all bytes. */
+function endOfString(bytes: Buffer, start: number): number {
+  let at = start;
+  for (;;) {
+    for (const stop = at + SHORT_STRING; at < stop && at < bytes.length; at++) {
+      if (bytes[at] === QUOTE) return at;
+      if (bytes[at] === BACKSLASH) at++;
+    }
+    const quote = bytes.indexOf(QUOTE, at);
+    if (quote < 0) return bytes.length;
+    let firstBackslash = quote;
+    while (firstBackslash > at && bytes[firstBackslash - 1] === BACKSLASH) firstBackslash--;
+    // An odd number of them escapes the quote.
+    if ((quote - firstBackslash) % 2 === 0) return quote;
+    at = quote + 1;
+  }
 }
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });

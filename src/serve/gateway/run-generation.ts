@@ -13,7 +13,7 @@ import { type AnswerHead, type AnswerKind, answerJson, StreamFraming } from "./f
 import { Generation, type GenerationObserver } from "./generation.ts";
 import { ChatLogprobs, CompletionLogprobs } from "./logprobs.ts";
 import { mintId, type RequestRecord, recordOf } from "./request-record.ts";
-import { outputBounds, samplingOf, samplingOfChoice } from "./sampling.ts";
+import { outputBounds, samplingOf, samplingOfChoice, type WantedOutput } from "./sampling.ts";
 import { StopPatterns } from "./stop-matcher.ts";
 import { StreamSession } from "./stream-session.ts";
 
@@ -23,8 +23,7 @@ export interface GenerationSpec {
   readonly model: string;
   readonly prompts: readonly Prompt[];
   readonly body: ChatCompletionBody | CompletionBody;
-  readonly maxTokens: number | undefined;
-  readonly maxTokensParam: string;
+  readonly wanted: WantedOutput;
   /** Null for no log probabilities. */
   readonly topLogprobs: number | null;
 }
@@ -164,12 +163,7 @@ function buildChoices(
   const isSingle = prompts.length * n === 1;
   const wishes = cacheWishes(body, record.tenant);
   return prompts.flatMap(({ tokens: promptTokens, blocks }, promptIndex) => {
-    const bounds = outputBounds(promptTokens.length, fleet.contextTokens, {
-      maxTokens: spec.maxTokens,
-      minTokens: body.min_tokens,
-      maxTokensParam: spec.maxTokensParam,
-      promptParam: spec.kind === "chat" ? "messages" : "prompt",
-    });
+    const bounds = outputBounds(promptTokens.length, fleet.contextTokens, spec.wanted);
     return Array.from({ length: n }, (_, i) => {
       const index = promptIndex * n + i;
       const request: Request = {

@@ -49,16 +49,19 @@ export function samplingOfChoice(sampling: SamplingParams, index: number): Sampl
   return index === 0 ? sampling : { ...sampling, seed: (sampling.seed + index) % 2 ** 32 };
 }
 
+/** What a request says of the length of its output, and the names of its fields. */
+export interface WantedOutput {
+  readonly maxTokens: number | undefined;
+  readonly minTokens: number | undefined;
+  readonly maxTokensParam: string;
+  readonly promptParam: string;
+}
+
 /** The bounds on one prompt's output, after checking that prompt and output fit into the context. */
 export function outputBounds(
   numPromptTokens: number,
   contextTokens: number,
-  wanted: {
-    maxTokens: number | undefined;
-    minTokens: number | undefined;
-    maxTokensParam: string;
-    promptParam: string;
-  },
+  wanted: WantedOutput,
 ): { maxOutputTokens: number; minOutputTokens: number } {
   if (numPromptTokens === 0)
     throw new ServingError("invalid_value", "The prompt is empty; it needs at least one token.", {

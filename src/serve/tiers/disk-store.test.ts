@@ -55,6 +55,12 @@ function failing(files: TierFiles, call: "write" | "list" | "read", code: string
   };
 }
 
+async function bytesOf(store: DiskStore, of: Segment): Promise<Uint8Array> {
+  const read = await store.read(of);
+  if (typeof read === "string") throw new Error(`the segment is ${read}`);
+  return new Uint8Array(read);
+}
+
 describe("DiskStore", () => {
   it("gives back what was written, also to a later process", async () => {
     const store = await afterwards(() => {});
@@ -64,8 +70,8 @@ describe("DiskStore", () => {
     expect(found.map(({ bytes }) => bytes)).toEqual(
       [4, 2].map((blocks) => 24 + 64 + 16 * (blocks + 1) + 32 + 1000),
     );
-    expect(new Uint8Array((await store.read(segment))!)).toEqual(payload);
-    expect(new Uint8Array((await store.read(next))!)).toEqual(payload);
+    expect(await bytesOf(store, segment)).toEqual(payload);
+    expect(await bytesOf(store, next)).toEqual(payload);
   });
 
   it("finds files in the order in which they were written", async () => {
@@ -88,7 +94,7 @@ describe("DiskStore", () => {
     await written;
     await store.close();
     expect(names()).toEqual([]);
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
   });
 
   const damages: Array<[string, (path: string) => void]> = [
@@ -119,7 +125,7 @@ describe("DiskStore", () => {
       const changed = Buffer.from(whole);
       changed[at]! ^= 0x10;
       writeFileSync(path, changed);
-      expect(await store.read(id === 1 ? segment : next), `byte ${at}`).toBeNull();
+      expect(await store.read(id === 1 ? segment : next), `byte ${at}`).toBe("bad");
     }
     expect((await store.scan()).numBad).toBe(1);
   });
@@ -133,7 +139,7 @@ describe("DiskStore", () => {
       }
     });
     expect((await store.scan()).numBad).toBe(0);
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
   });
 
   it("takes no file of another segment in place of its own", async () => {
@@ -142,7 +148,7 @@ describe("DiskStore", () => {
       writeFileSync(a!, readFileSync(b!));
       writeFileSync(b!, bytes);
     });
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
     expect((await store.scan()).numBad).toBe(2);
     expect(names()).toEqual([]);
   });
@@ -155,7 +161,7 @@ describe("DiskStore", () => {
   ])("deletes files of another %s", async (_, other) => {
     await (await open()).store.write(segment, payload);
     const { store } = await open({ identity: other });
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
     expect((await store.scan()).numBad).toBe(1);
     expect(names()).toEqual([]);
   });
@@ -182,16 +188,45 @@ describe("DiskStore", () => {
     const others: Segment[] = [3, 4, 5].map((id) => segmentOf(id, chain, 6, 8));
     expect(await Promise.all(others.map((other) => store.write(other, payload)))).toEqual([null, null, null]);
     expect(reasons).toEqual([reason]);
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
     store.delete(segment);
     await store.close();
     expect(names()).toHaveLength(1);
+  });
+
+  it("says of a segment that it can't read now, and gives it when it can", async () => {
+    const files = await openTierFolder(temp.folder);
+    await (await open()).store.write(segment, payload);
+    const { store: crowded } = await open({ files: failing(files, "read", "EMFILE") });
+    expect(await crowded.read(segment)).toBe("busy");
+    let letGo = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    const read = async (name: string): Promise<Buffer> => {
+      await gate;
+      return files.read(name);
+    };
+    const { store } = await open({
+      files: {
+        list: () => files.list(),
+        readHead: (name, maxBytes) => files.readHead(name, maxBytes),
+        write: (name, parts) => files.write(name, parts),
+        remove: (name) => files.remove(name),
+        read,
+      },
+    });
+    // Four are read at a time, and 4096 wait.
+    const reads = Array.from({ length: 4100 }, () => store.read(segment));
+    expect(await store.read(segment)).toBe("busy");
+    letGo();
+    for (const outcome of await Promise.all(reads)) expect(outcome).toBeInstanceOf(Uint8Array);
   });
 
   it("has nothing to give when a file can't be read", async () => {
     const files = await openTierFolder(temp.folder);
     const { store } = await open({ files: failing(files, "read", "EIO") });
     await store.write(segment, payload);
-    expect(await store.read(segment)).toBeNull();
+    expect(await store.read(segment)).toBe("bad");
   });
 });

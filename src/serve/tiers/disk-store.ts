@@ -1,5 +1,6 @@
 import type { Segment } from "../../core/kv/tiers/segment.ts";
 import { ConcurrencyLimit } from "../engine/concurrency-limit.ts";
+import { EngineError } from "../engine/engine.ts";
 import {
   encodeHeader,
   type FileIdentity,
@@ -8,7 +9,7 @@ import {
   readPayload,
 } from "./segment-file.ts";
 import { TEMPORARY_SUFFIX, type TierFiles } from "./tier-files.ts";
-import type { TierStore } from "./tier-store.ts";
+import type { ReadOutcome, TierStore } from "./tier-store.ts";
 
 /** Files that are looked at when a worker starts; further ones are deleted. */
 const MAX_SCANNED_FILES = 1 << 20;
@@ -108,10 +109,15 @@ export class DiskStore implements TierStore {
     });
   }
 
-  async read(segment: Segment): Promise<Uint8Array | null> {
-    if (this.#isOff) return null;
-    const bytes = await this.#reads.run(() => this.#files.read(nameOf(segment))).catch(() => null);
-    return bytes === null ? null : readPayload(bytes, segment, this.#identity);
+  async read(segment: Segment): Promise<ReadOutcome> {
+    if (this.#isOff) return "bad";
+    let bytes: Buffer;
+    try {
+      bytes = await this.#reads.run(() => this.#files.read(nameOf(segment)));
+    } catch (error) {
+      return isBusy(error) ? "busy" : "bad";
+    }
+    return readPayload(bytes, segment, this.#identity) ?? "bad";
   }
 
   delete(segment: Segment): void {
@@ -131,6 +137,13 @@ export class DiskStore implements TierStore {
     this.#tail = result;
     return result;
   }
+}
+
+/** Whether a read failed for want of something that others use now: too many reads wait, or too many files are open. */
+function isBusy(error: unknown): boolean {
+  if (error instanceof EngineError) return true;
+  const code = error instanceof Error && "code" in error ? error.code : "";
+  return code === "EMFILE" || code === "ENFILE" || code === "ENOMEM" || code === "EAGAIN";
 }
 
 function nameOf({ hashes, id }: Segment): string {

@@ -1,74 +1,98 @@
-import { link, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { link, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { isAlive, type ProcessName, processName } from "./process-name.ts";
 
-const LOCK_NAME = "lock";
-/** Field of /proc/PID/stat that says when the process began, counted behind the command's closing parenthesis. */
-const START_TIME_FIELD = 19;
+/**
+ * A claim is an empty file whose name says whose it is; beside it lies one that ends with `.held` once the claim has prevailed. A name is
+ * given to one claim only, ever, so that removing what a dead process has left can't hit what another one has made meanwhile.
+ */
+const CLAIM = /^lock-(\d{1,10})-(\d{0,20})-([0-9a-f]{0,12})-[0-9a-f]{16}(\.held)?$/;
+const HELD = ".held";
+/** How often, and for how long, a process looks whether one that came at the same time withdraws. */
+const POLL_MS = 10;
+const MAX_POLLS = 200;
+
+/** Claims of this process, by name. */
+const ownClaims = new Set<string>();
 
 /** A folder that is in use by another process. */
 export class FolderInUseError extends Error {
   override name = "FolderInUseError";
 }
 
+/** Somebody's claim that is there. */
+interface Claim {
+  readonly name: string;
+  readonly process: ProcessName;
+  readonly isHeld: boolean;
+}
+
 /**
- * Takes a folder for this process. A lock that was left behind by a process that is gone is taken over; a process number that has
- * been given to another process since does not count as that one, where the system tells when processes began.
+ * Takes a folder for this process. What processes that are gone have left behind is removed; a process number that has been given to another
+ * process since does not count as the one that left it, where the system tells when processes began.
+ *
+ * Everybody announces a claim before looking at those of others, so of two that come at the same time one sees the other at least: never
+ * both succeed. The one whose claim comes first by name then waits for the other to withdraw.
  *
  * Rejects with {@link FolderInUseError}, or a system error.
  */
 export async function lockFolder(path: string): Promise<{ release(): Promise<void> }> {
-  const lock = join(path, LOCK_NAME);
-  const own = join(path, `${LOCK_NAME}.${process.pid}`);
-  const text = await describeProcess(process.pid);
-  try {
-    await writeFile(own, text, { mode: 0o600 });
-    // A link appears with its content and only if there is none: two workers never both succeed.
-    await link(own, lock).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST") throw error;
-      await removeStale(path, lock);
-      await link(own, lock).catch(() => {
-        throw new FolderInUseError(`${path} is in use by another worker`);
-      });
-    });
-  } finally {
-    await rm(own, { force: true });
-  }
-  return {
-    release: async () => {
-      if ((await readFile(lock, "utf8").catch(() => "")) === text) await rm(lock, { force: true });
-    },
+  const { pid, start, boot } = await processName(process.pid);
+  const name = `lock-${pid}-${start}-${boot}-${randomBytes(8).toString("hex")}`;
+  const claim = join(path, name);
+  const release = async (): Promise<void> => {
+    await rm(claim + HELD, { force: true });
+    await rm(claim, { force: true });
+    ownClaims.delete(name);
   };
-}
-
-async function removeStale(path: string, lock: string): Promise<void> {
-  const holder = await readFile(lock, "utf8").catch(() => "");
-  const pid = Number.parseInt(holder, 10);
-  const isAlive = pid > 0 && (await describeProcess(pid)) === holder && exists(pid);
-  if (isAlive) throw new FolderInUseError(`${path} is in use by the worker with process id ${pid}`);
-  // Renamed first: if somebody else has taken it over meanwhile, it is theirs and goes back.
-  const aside = join(path, `${LOCK_NAME}.stale.${process.pid}`);
-  await rename(lock, aside).catch(() => {});
-  const taken = await readFile(aside, "utf8").catch(() => holder);
-  if (taken !== holder) {
-    await rename(aside, lock).catch(() => {});
-    throw new FolderInUseError(`${path} is in use by another worker`);
-  }
-  await rm(aside, { force: true });
-}
-
-function exists(pid: number): boolean {
+  ownClaims.add(name);
   try {
-    process.kill(pid, 0);
-    return true;
+    await writeFile(claim, "", { mode: 0o600, flag: "wx" });
+    await prevail(path, name);
+    await link(claim, claim + HELD);
   } catch (error) {
-    // Somebody else's process is one, too.
-    return error instanceof Error && "code" in error && error.code === "EPERM";
+    await release();
+    throw error;
   }
+  return { release };
 }
 
-/** Process number and, where the system tells, when it began. */
-async function describeProcess(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-  const startTime = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_TIME_FIELD] ?? "";
-  return `${pid} ${startTime}\n`;
+/** Resolves when nobody else claims the folder. */
+async function prevail(path: string, own: string): Promise<void> {
+  for (let numPolls = 0; numPolls < MAX_POLLS; numPolls++) {
+    const others = await livingClaims(path, own);
+    const [first] = others;
+    if (first === undefined) return;
+    const stronger = others.find(({ name, isHeld }) => isHeld || name < own);
+    if (stronger !== undefined)
+      throw new FolderInUseError(`${path} is in use by the worker with process id ${stronger.process.pid}`);
+    // Either it has not seen this claim, and is about to hold the folder, or it withdraws.
+    await delay(POLL_MS);
+  }
+  throw new FolderInUseError(`${path} is being claimed by another worker, which does not end`);
+}
+
+/** Claims of others that live; what is left of the others is removed. */
+async function livingClaims(path: string, own: string): Promise<Claim[]> {
+  const names = new Set(await readdir(path));
+  const claims: Claim[] = [];
+  for (const file of names) {
+    const [, pid, start, boot, held] = CLAIM.exec(file) ?? [];
+    if (pid === undefined) continue;
+    const name = file.slice(0, file.length - (held?.length ?? 0));
+    // Seen by the claim itself, if that is there.
+    if (name === own || (held !== undefined && names.has(name))) continue;
+    const owner = { pid: Number(pid), start: start!, boot: boot! };
+    // Where nobody tells when processes began, a former one may have had this one's number.
+    const isFormer = start === "" && owner.pid === process.pid && !ownClaims.has(name);
+    if (!isFormer && (await isAlive(owner)))
+      claims.push({ name, process: owner, isHeld: names.has(name + HELD) });
+    else {
+      await rm(join(path, name + HELD), { force: true });
+      await rm(join(path, name), { force: true });
+    }
+  }
+  return claims;
 }

@@ -1,5 +1,5 @@
 import type { Segment } from "../../core/kv/tiers/segment.ts";
-import type { TierStore } from "./tier-store.ts";
+import type { ReadOutcome, TierStore } from "./tier-store.ts";
 
 /** KV in the memory of the worker's process. Its bound is kept by who decides what goes in. */
 export class HostStore implements TierStore {
@@ -11,8 +11,8 @@ export class HostStore implements TierStore {
     return payload.length;
   }
 
-  async read(segment: Segment): Promise<Uint8Array | null> {
-    return this.#payloads.get(segment.id) ?? null;
+  async read(segment: Segment): Promise<ReadOutcome> {
+    return this.#payloads.get(segment.id) ?? "bad";
   }
 
   delete(segment: Segment): void {

@@ -5,7 +5,6 @@ import { makeRequest, tokenRange } from "../../../test/support/make.ts";
 import { SoloWorker } from "../../../test/support/solo-worker.ts";
 import { TempFiles } from "../../../test/support/temp-files.ts";
 import { StubEngine } from "../engine/stub/stub-engine.ts";
-import { FolderInUseError, lockFolder } from "./folder-lock.ts";
 import { openTierFolder } from "./tier-files.ts";
 
 let temp: TempFiles;
@@ -96,17 +95,5 @@ describe("a worker's tiers", () => {
     const third = await start(temp.folder);
     expect(third.warnings).toEqual([]);
     await third.stop();
-  });
-});
-
-describe("lockFolder", () => {
-  it("takes over from a process that is gone, or whose number another process has got since", async () => {
-    for (const left of ["999999999 1\n", `${process.pid} 1\n`, "nonsense", ""]) {
-      writeFileSync(join(temp.folder, "lock"), left);
-      const lock = await lockFolder(temp.folder);
-      await expect(lockFolder(temp.folder), left).rejects.toThrow(FolderInUseError);
-      await lock.release();
-      expect(readdirSync(temp.folder)).toEqual([]);
-    }
   });
 });

@@ -1,9 +1,8 @@
 import type { OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
-import type { LowerTier } from "../../core/kv/tiers/segment.ts";
-import { numBlocksOf } from "../../core/kv/tiers/segment.ts";
-import { type Engine, EngineError } from "../engine/engine.ts";
-import type { TierStore } from "./tier-store.ts";
+import { type LowerTier, numBlocksOf, type TierPiece } from "../../core/kv/tiers/segment.ts";
+import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
+import { type Engine, EngineError, type KvPositions } from "../engine/engine.ts";
+import type { ReadOutcome, TierStore } from "./tier-store.ts";
 
 type TierDriverEffect = OffloadOp | Extract<TierEffect, { kind: "read-tier" | "delete-tier" }>;
 
@@ -68,30 +67,42 @@ export class TierDriver {
   }
 
   #read({ read, piece, range }: Extract<TierEffect, { kind: "read-tier" }>): void {
-    const { engine, blockSizeTokens, nowMs } = this.#options;
+    this.#readTimed(piece, range).then(
+      ({ outcome, ms }) => {
+        const payload = typeof outcome === "string" ? null : outcome;
+        this.#listener?.report({ kind: "read", read, payload, ms, wasBusy: outcome === "busy" });
+      },
+      (error: unknown) => this.#listener?.fatal(error),
+    );
+  }
+
+  /** The part of a piece that covers these positions, as the engine would export it. */
+  async read(piece: TierPiece, positions: KvPositions): Promise<ReadOutcome> {
+    return (await this.#readTimed(piece, positions)).outcome;
+  }
+
+  async #readTimed(piece: TierPiece, part: KvPositions): Promise<{ outcome: ReadOutcome; ms: number }> {
+    const { nowMs } = this.#options;
     const startMs = nowMs();
-    const { segment } = piece;
-    const start = segment.firstBlock * blockSizeTokens;
-    const whole = { start, end: start + numBlocksOf(segment) * blockSizeTokens };
-    this.#storeOf(piece.tier)
-      .read(segment)
-      .then((bytes) => {
-        if (bytes === null) return null;
-        try {
-          return engine.sliceKv(bytes, whole, range);
-        } catch (error) {
-          if (error instanceof EngineError) return null;
-          throw error;
-        }
-      })
-      .then((payload) => {
-        const endMs = nowMs();
-        // Reads that run at a time share a disk: each is priced from the end of the one before.
-        const ms = endMs - Math.max(startMs, this.#lastReadMs.get(piece.tier) ?? 0);
-        this.#lastReadMs.set(piece.tier, endMs);
-        this.#listener?.report({ kind: "read", read, payload, ms });
-      })
-      .catch((error: unknown) => this.#listener?.fatal(error));
+    const outcome = this.#slice(await this.#storeOf(piece.tier).read(piece.segment), piece, part);
+    const endMs = nowMs();
+    // Reads that run at a time share a disk: each is priced from the end of the one before.
+    const ms = endMs - Math.max(startMs, this.#lastReadMs.get(piece.tier) ?? 0);
+    this.#lastReadMs.set(piece.tier, endMs);
+    return { outcome, ms };
+  }
+
+  #slice(read: ReadOutcome, { segment }: TierPiece, { start, end }: KvPositions): ReadOutcome {
+    const { engine, blockSizeTokens } = this.#options;
+    const first = segment.firstBlock * blockSizeTokens;
+    const whole = { start: first, end: first + numBlocksOf(segment) * blockSizeTokens };
+    if (typeof read === "string") return read;
+    try {
+      return engine.sliceKv(read, whole, { start, end });
+    } catch (error) {
+      if (error instanceof EngineError) return "bad";
+      throw error;
+    }
   }
 
   #storeOf(tier: LowerTier): TierStore {

@@ -71,7 +71,7 @@ export interface RpcServer {
  *
  * ```
  *   GET  /v1/worker                 who the worker is (WorkerHello)
- *   POST /v1/requests               submit; 204, or the error envelope
+ *   POST /v1/requests               submit, see request-codec.ts; 204, or the error envelope
  *   POST /v1/requests/:id/cancel    {"epoch": n}; 204, also when there is nothing to cancel
  *   GET  /v1/events                 newline-delimited JSON, see event-codec.ts; with ?reports=1, the worker's reports too
  *   POST /v1/kv-snapshot            204; all who take reports are told what the caches hold
@@ -162,7 +162,7 @@ class WorkerRpcServer implements RpcServer {
       this.#openFeed(response, path === REPORTS_PATH);
     } else if (path === "/v1/requests") {
       expectMethod(request, "POST");
-      const submission = decodeSubmission(await readJson(request, this.#limits.maxBodyBytes));
+      const submission = decodeSubmission(await readBody(request, this.#limits.maxBodyBytes));
       this.#service.submit(submission.request, submission.assignment);
       response.writeHead(204).end();
     } else if (cancelled !== undefined) {
@@ -231,6 +231,15 @@ function expectMethod(request: IncomingMessage, method: string): void {
 }
 
 async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
+  const body = await readBody(request, maxBytes);
+  try {
+    return JSON.parse(body.toString());
+  } catch (error) {
+    throw new ServingError("invalid_json", "the body is not valid JSON", { cause: error });
+  }
+}
+
+async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
@@ -246,11 +255,7 @@ async function readJson(request: IncomingMessage, maxBytes: number): Promise<unk
     });
   }
   if (bytes > maxBytes) throw new ServingError("request_too_large", `the body exceeds ${maxBytes} bytes`);
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString());
-  } catch (error) {
-    throw new ServingError("invalid_json", "the body is not valid JSON", { cause: error });
-  }
+  return Buffer.concat(chunks);
 }
 
 function sendJson(

@@ -8,6 +8,8 @@ import type { WorkerEffect } from "../../core/worker-effects.ts";
 import { WorkerLoop } from "../../core/worker-loop.ts";
 import { resolveWorkerConfig } from "../../protocol/worker-config.ts";
 import { StubEngine } from "../engine/stub/stub-engine.ts";
+import { KvLinkError } from "../transfer/kv-link.ts";
+import type { KvMesh } from "../transfer/kv-mesh.ts";
 import { createDriver } from "./assemble.ts";
 import { WorkerDriver } from "./worker-driver.ts";
 
@@ -88,5 +90,72 @@ describe("worker driver", () => {
       [16, true, 10],
       [32, true, 10],
     ]);
+  });
+
+  it("prices a step by what it took of the engine, not by what it waited for an export", async () => {
+    let nowMs = 0;
+    const engine = new StubEngine({ kvCapacityTokens: 1024 });
+    const ends: Array<() => void> = [];
+    engine.exportKv = () => new Promise((resolve) => ends.push(() => resolve(new Uint8Array(1))));
+    engine.execute = ({ chunks }) =>
+      new Promise((resolve) =>
+        ends.push(() => resolve({ kind: "done", samples: chunks.map(() => ({ token: 1 })) })),
+      );
+    const { scheduler, blocks, loop } = makeLoop();
+    const driver = new WorkerDriver({
+      ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
+      ...{ engine, loop, scheduler, blocks, tiers: null },
+      nowMs: () => nowMs,
+      onFatal: (error) => {
+        throw error;
+      },
+    });
+    drivers.push(driver);
+    const takeEffects = loop.takeEffects.bind(loop);
+    const serve: WorkerEffect = {
+      ...{ kind: "serve-kv", peer: "p", id: { requestId: "r", epoch: 0 }, answer: 1 },
+      parts: [{ kind: "device", slot: 0, start: 0, end: 16 }],
+    };
+    // Another worker is answered first.
+    vi.spyOn(loop, "takeEffects").mockImplementationOnce(() => [serve, ...takeEffects()]);
+    const stepDone = vi.spyOn(loop, "stepDone");
+    driver.submit(makeRequest({ id: "a", prompt: tokenRange(1, 40) }), { kind: "local" });
+    for (const tookMs of [30, 7]) {
+      nowMs += tookMs;
+      ends.shift()!();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(stepDone.mock.calls.map(([, , atMs, ms]) => [atMs, ms])).toEqual([[37, 7]]);
+  });
+
+  it("loses a fetch, and no handoff, when the link to the worker that it asks is full", async () => {
+    const driver = startDriver();
+    const sent: string[] = [];
+    const mesh = {
+      isConnected: () => true,
+      send: async (peer: string, { kind }: { kind: string }) => {
+        sent.push(`${kind} ${peer}`);
+        if (kind === "fetch") throw new KvLinkError("queue_full", "the peer is behind");
+      },
+    };
+    driver.attachMesh(mesh as unknown as KvMesh, "unix:/here");
+    const done = new Promise<void>((resolve) =>
+      driver.subscribe((event) => event.kind === "finish" && event.requestId === "asks" && resolve()),
+    );
+    const kvAddress = "unix:/there";
+    driver.submit(makeRequest({ id: "handed", prompt: tokenRange(1, 40) }), {
+      ...{ kind: "prefill", decodeWorker: "peer", decodeKvAddress: kvAddress },
+    });
+    driver.submit(makeRequest({ id: "asks", prompt: tokenRange(500, 100), maxOutputTokens: 2 }), {
+      kind: "local",
+      fetch: { worker: "peer", kvAddress, numTokens: 96 },
+    });
+    // It computes all of it.
+    await done;
+    expect(sent).toEqual(["reserve peer", "fetch peer"]);
+    expect(driver.load()).toMatchObject({ numRunning: 0, handoffs: {} });
+    driver.receive("peer", { kind: "grant", requestId: "handed", epoch: 0, cachedTokens: 0 });
+    driver.checkInvariants();
+    expect(driver.load()).toMatchObject({ numRunning: 1, handoffs: {} });
   });
 });

@@ -89,6 +89,10 @@ export class WorkerDriver implements WorkerService {
       exportKv: (range) => this.#engine.exportKv(range),
       deliver: (peer, message) => this.#deliver(peer, message),
       exported: () => this.#engineCalled(),
+      nowMs: options.nowMs,
+      readTier: (piece, positions) => options.tiers!.driver.read(piece, positions),
+      answered: (answer, bad) =>
+        this.#report((nowMs) => this.#loop.tierReport({ kind: "answered", answer, bad }, nowMs)),
       fatal: (error) => options.onFatal(error),
     });
     options.tiers?.driver.listen({
@@ -251,7 +255,7 @@ export class WorkerDriver implements WorkerService {
         this.#install(effect.id, effect.range, effect.payload);
         return;
       case "serve-kv":
-        this.#fetches.serve(effect.peer, effect.id, effect.ranges);
+        this.#fetches.serve(effect);
         return;
       case "send":
         this.#send(effect.peer, effect.message);
@@ -274,11 +278,14 @@ export class WorkerDriver implements WorkerService {
 
   #execute(plan: StepPlan): void {
     const stepEnds = this.#observations.stepBegins(plan);
+    const calledMs = this.#options.nowMs();
     this.#engine.execute(plan).then(
       (result) => {
         if (result.kind === "done") stepEnds();
-        this.#engineFreeAtMs = this.#options.nowMs();
-        this.#loop.stepDone(plan, result, this.#engineFreeAtMs);
+        const endMs = this.#options.nowMs();
+        const ms = endMs - Math.max(calledMs, this.#engineFreeAtMs);
+        this.#engineFreeAtMs = endMs;
+        this.#loop.stepDone(plan, result, endMs, ms);
         this.#pump();
       },
       (error) => this.#options.onFatal(error),
@@ -341,7 +348,14 @@ export class WorkerDriver implements WorkerService {
   }
 
   #send(peer: WorkerId, message: HandoffMessage): void {
-    this.#deliver(peer, message).catch(() => this.peerLost(peer));
+    this.#deliver(peer, message).catch(() => {
+      if (message.kind !== "fetch") this.peerLost(peer);
+      else {
+        // A link without room costs the fetch, not the handoffs over it. One that is gone is told by itself.
+        const { requestId, epoch } = message;
+        this.receive(peer, { kind: "fetch-end", requestId, epoch });
+      }
+    });
   }
 
   /** Messages to one peer stay in order: those to a peer that is being connected to wait for it in turn. */

@@ -1,9 +1,9 @@
 import type { WorkerId } from "../../core/request.ts";
 import type { TwinFault } from "../twin-spec.ts";
+import type { HostContext } from "./host-context.ts";
 import type { KvTransfers } from "./kv-transfers.ts";
 import { RANK } from "./twin-events.ts";
 import type { TwinWorker } from "./twin-worker.ts";
-import type { HostContext } from "./worker-host.ts";
 
 /** The workers that faults come upon, and what a fault needs to do with them. */
 export interface FaultTargets {

@@ -10,8 +10,8 @@ export interface Transfer {
   readonly start: number;
   readonly end: number;
   readonly bytes: number;
-  /** It answers a `fetch`, and is no part of a handoff. */
-  readonly isFetched: boolean;
+  /** It answers a `fetch`, of which it may be the last piece; null: it is part of a handoff. */
+  readonly fetched: { readonly isLast: boolean } | null;
   /** When it was handed to the network, whose pair of workers may have been busy with another one until `startMs`. */
   pushedMs: number;
   startMs: number;

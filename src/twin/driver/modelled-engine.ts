@@ -70,6 +70,11 @@ export class ModelledEngine implements StepRow {
     return this.boundsMs[this.#numSteps]!;
   }
 
+  /** How long the row's last step takes. */
+  get lastStepMs(): number {
+    return this.endMs - this.boundsMs[this.#numSteps - 1]!;
+  }
+
   /** Starts a plan and prices the whole row. */
   begin(plan: StepPlan, nowMs: number): void {
     assert(this.#plan === null, "the engine is busy");

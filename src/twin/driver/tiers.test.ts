@@ -105,4 +105,40 @@ describe("lower tiers in the twin", () => {
     expect(observer.outcomes.get("r2")!.ttftMs).toBeGreaterThan(80);
     expect(observer.outcomes.get("r2")!.ttftMs).toBeLessThan(110);
   });
+
+  it("give another worker a prefix that they read first, piece by piece and without the engine", () => {
+    const observer = new ListObserver();
+    // As quick as the link: all but the first piece are read while the one before is on it.
+    const readers = tier(2e7, "disk");
+    const workers = [
+      twinWorker({ id: "a", endpoint: "a", perf, tokenBudget: 1024, tiers: readers }),
+      twinWorker({ id: "b", endpoint: "b", perf, tokenBudget: 1024 }),
+    ];
+    const spec = twinSpec({
+      outputBound: 16,
+      workers,
+      network: new PrivateLinks({ bytesPerSecond: 2e7, latencyMs: 1 }),
+      placement: {
+        name: "the last one elsewhere",
+        fetches: true,
+        place: ({ requestId, numPromptTokens }) => {
+          const worker = requestId === "r2" ? "b" : "a";
+          const decision = { prefillWorker: worker, decodeWorker: worker, reason: "aggregated" } as const;
+          return worker === "a"
+            ? decision
+            : { ...decision, fetch: { from: "a", numTokens: numPromptTokens } };
+        },
+      },
+    });
+    // The second prompt takes the device of the first worker.
+    expect(runTwin(spec, new ListSource(REQUESTS.slice(0, 3)), observer).end).toBe("finished");
+    // A block is left on the device; the rest comes in segments of 256 tokens.
+    expect(observer.transfers.map(({ from, to, bytes }) => [from, to, bytes])).toEqual(
+      [16_000, 240_000, 256_000, 256_000, 16_000].map((bytes) => ["a", "b", bytes]),
+    );
+    // 12 ms until the rest of the first segment is read, 38.4 ms on the link from then on, messages, and 16 tokens to compute.
+    const { ttftMs } = observer.outcomes.get("r2")!;
+    expect(ttftMs).toBeGreaterThan(12 + 38.4 + 16);
+    expect(ttftMs).toBeLessThan(12 + 38.4 + 16 + 10);
+  });
 });

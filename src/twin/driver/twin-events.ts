@@ -1,6 +1,6 @@
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
 import type { KvEventBatch } from "../../core/kv/kv-events.ts";
-import type { TierReport } from "../../core/kv/tiers/onboarder.ts";
+import type { TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import type { Request, WorkerId } from "../../core/request.ts";
 import type { TwinFault } from "../twin-spec.ts";
 import type { TimedEvent } from "./event-heap.ts";

@@ -1,7 +1,7 @@
 import type { KvEventLog } from "../../core/kv/kv-event-log.ts";
 import { KvTiers, type OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { TierEffect, TierReport } from "../../core/kv/tiers/onboarder.ts";
 import type { LowerTier } from "../../core/kv/tiers/segment.ts";
+import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";
 import type { TwinTier, TwinWorkerSpec } from "../twin-spec.ts";
 
@@ -20,9 +20,19 @@ interface Lane {
   freeAtMs: number;
 }
 
+/**
+ * Limits of what waits in a worker: a profile of our own engine has the server's, by default, since memory of a process and calls of an
+ * engine are bounded there. An accelerator moves KV from its own memory; only the tier itself is bounded.
+ */
+function limitOf({ perf }: TwinWorkerSpec): number | undefined {
+  return perf.handoff === undefined ? Number.POSITIVE_INFINITY : undefined;
+}
+
 /** The lower tiers of one simulated worker: the production bookkeeping, and the time that bytes take. */
 export class TwinTiers {
   readonly tiers: KvTiers;
+  /** See {@link limitOf}. */
+  readonly maxExportedBytes: number | undefined;
   readonly #spec: ReadonlyMap<LowerTier, TwinTier>;
   readonly #perf: PerfModel;
   readonly #reads = new Map<LowerTier, Lane>();
@@ -34,6 +44,7 @@ export class TwinTiers {
     kvEvents: KvEventLog | undefined,
   ) {
     this.#perf = spec.perf;
+    this.maxExportedBytes = limitOf(spec);
     this.#spec = new Map(options.tiers.map((tier) => [tier.tier, tier]));
     for (const { tier } of options.tiers) {
       this.#reads.set(tier, { freeAtMs: 0 });
@@ -44,8 +55,8 @@ export class TwinTiers {
       eviction: options.eviction,
       blockSizeTokens: spec.blockTokens,
       bytesPerToken: spec.perf.kvBytesPerToken,
-      // Accelerators have links and memory of another size than the machines that the server's bound is made for.
-      maxPendingBytes: Number.POSITIVE_INFINITY,
+      maxPendingBytes: limitOf(spec),
+      maxPendingSegments: limitOf(spec),
       kvEvents,
     });
   }
@@ -64,7 +75,7 @@ export class TwinTiers {
     const bytes = numTokens * this.#perf.kvBytesPerToken;
     if (effect.kind === "read-tier") {
       const { read, piece } = effect;
-      const atMs = this.#move(this.#reads.get(piece.tier)!, piece.tier, bytes, nowMs);
+      const atMs = this.read(piece.tier, bytes, nowMs);
       return [{ atMs, report: { kind: "read", read, payload: bytes, ms: this.#ms(piece.tier, bytes) } }];
     }
     const { segment, tiers } = effect;
@@ -74,6 +85,11 @@ export class TwinTiers {
       atMs: this.#move(this.#writes.get(tier)!, tier, bytes, exportedMs),
       report: { kind: "written", tier, segment, bytes },
     }));
+  }
+
+  /** When bytes that are asked for now have been read, after those that were asked for before. */
+  read(tier: LowerTier, bytes: number, nowMs: number): number {
+    return this.#move(this.#reads.get(tier)!, tier, bytes, nowMs);
   }
 
   #move(lane: Lane, tier: LowerTier, bytes: number, nowMs: number): number {

@@ -76,7 +76,10 @@ export class TwinWorker {
       kvEvents,
       ...(this.tiers === null ? {} : { tiers: this.tiers.tiers }),
     });
-    const onboarding = this.tiers === null ? {} : { onboarder: new Onboarder(this.tiers.tiers, this.blocks) };
+    const onboarding =
+      this.tiers === null
+        ? {}
+        : { onboarder: new Onboarder(this.tiers.tiers, this.blocks, this.tiers.maxExportedBytes) };
     this.scheduler = new Scheduler(
       {
         policy,

@@ -1,6 +1,6 @@
 import type { Dispatcher } from "../../core/dispatch/dispatcher.ts";
 import type { HandoffId, HandoffMessage } from "../../core/handoff/messages.ts";
-import type { KvRange } from "../../core/kv/kv-ops.ts";
+import type { TierEffect } from "../../core/kv/tiers/tier-effects.ts";
 import { handoffBytes } from "../../core/perf/handoff-bytes.ts";
 import type { Request, RequestId, WorkerId } from "../../core/request.ts";
 import { assertNever } from "../../core/util/assert.ts";
@@ -9,27 +9,14 @@ import type { TwinObserver } from "../observer.ts";
 import type { TwinSpec } from "../twin-spec.ts";
 import type { EventHeap } from "./event-heap.ts";
 import { Faults } from "./faults.ts";
+import type { HostContext } from "./host-context.ts";
 import { KvTransfers, type Transfer } from "./kv-transfers.ts";
 import type { RequestTracks } from "./request-tracks.ts";
+import { servedPieces } from "./served-pieces.ts";
 import type { TraceHash } from "./trace-hash.ts";
 import { RANK, type TwinEvent, type VirtualClock, type WorkerTwinEvent } from "./twin-events.ts";
 import { TwinWorker } from "./twin-worker.ts";
 import type { WorkerReports } from "./worker-reports.ts";
-
-/** What the host of the workers shares with the rest of a run. */
-export interface HostContext {
-  readonly spec: TwinSpec;
-  readonly observer: TwinObserver;
-  readonly clock: VirtualClock;
-  readonly heap: EventHeap<TwinEvent>;
-  readonly hash: TraceHash;
-  readonly tracks: RequestTracks;
-  readonly dispatcher: Dispatcher;
-  /** Null when nobody listens. */
-  readonly reports: WorkerReports | null;
-  /** Carries out what the dispatcher wants after it has been told something. */
-  readonly pumpDispatcher: () => void;
-}
 
 /** The simulated workers of a run: carries out what the production worker loops want, on modelled engines and links. */
 export class WorkerHost {
@@ -206,7 +193,7 @@ export class WorkerHost {
     this.#beginSteps(worker, count);
     if (count > 1) loop.stepsRepeated(plan, engine.report(count - 1));
     // The times of the steps are read while its tokens are passed on, so the next one begins afterwards.
-    loop.stepDone(plan, engine.finish(), this.#nowMs);
+    loop.stepDone(plan, engine.finish(), this.#nowMs, engine.lastStepMs);
     const effects = loop.takeEffects();
     for (const effect of effects) if (effect.kind === "emit") this.#carryOut(worker, effect);
     this.#tracks.endSteps();
@@ -275,7 +262,7 @@ export class WorkerHost {
           this.#heap.push({ kind: "tier", atMs, rank: RANK.flowEnd, worker, report });
         return;
       case "serve-kv":
-        this.#serve(worker, effect.peer, effect.id, effect.ranges);
+        this.#serve(worker, effect);
         return;
       default:
         assertNever(effect);
@@ -287,7 +274,7 @@ export class WorkerHost {
     if (plan === null) return;
     worker.engine.abort();
     worker.rowVersion++;
-    worker.loop.stepDone(plan, { kind: "aborted" }, this.#nowMs);
+    worker.loop.stepDone(plan, { kind: "aborted" }, this.#nowMs, 0);
   }
 
   #push(worker: TwinWorker, peer: WorkerId, id: HandoffId, start: number, end: number): void {
@@ -298,32 +285,38 @@ export class WorkerHost {
     }
     const promptTokens = this.#tracks.inputTokensOf(id.requestId) ?? end;
     const bytes = handoffBytes(worker.spec.perf, start, end, promptTokens);
-    this.#launch(worker, { to, id, start, end, bytes, isFetched: false });
+    this.#launch(worker, { to, id, start, end, bytes, fetched: null });
   }
 
-  /** Sends a worker what it asked for, in one piece. */
-  #serve(worker: TwinWorker, peer: WorkerId, id: HandoffId, ranges: readonly KvRange[]): void {
+  /** Sends a worker what it asked for. */
+  #serve(worker: TwinWorker, { peer, id, answer, parts }: Extract<TierEffect, { kind: "serve-kv" }>): void {
     const to = this.#byId.get(peer);
-    const [first] = ranges;
-    if (to === undefined || first === undefined) {
-      this.#send(worker, peer, { kind: "fetch-end", ...id });
-      return;
-    }
-    const { start } = first;
-    const { end } = ranges.at(-1)!;
-    const bytes = (end - start) * worker.spec.perf.kvBytesPerToken;
-    this.#launch(worker, { to, id, start, end, bytes, isFetched: true });
+    const hold = (ms: number): number => this.#hold(worker, ms);
+    const pieces = to === undefined ? [] : servedPieces(worker, parts, this.#nowMs, hold);
+    pieces.forEach(({ start, end, atMs }, i) => {
+      const bytes = (end - start) * worker.spec.perf.kvBytesPerToken;
+      const fetched = { isLast: i === pieces.length - 1 };
+      this.#leave({ from: worker, to: to!, id, start, end, bytes, fetched, pushedMs: 0, startMs: 0 }, atMs);
+    });
+    if (pieces.length === 0) this.#send(worker, peer, { kind: "fetch-end", ...id });
+    if (parts.length === 0) return;
+    const report = { kind: "answered", answer, bad: null } as const;
+    const atMs = pieces.at(-1)?.atMs ?? this.#nowMs;
+    if (atMs === this.#nowMs) worker.loop.tierReport(report, atMs);
+    else this.#heap.push({ kind: "tier", atMs, rank: RANK.flowEnd, worker, report });
   }
 
   #launch(from: TwinWorker, what: Omit<Transfer, "from" | "pushedMs" | "startMs">): void {
     const transfer = { from, ...what, pushedMs: 0, startMs: 0 };
     const { handoff } = from.spec.perf;
-    if (handoff === undefined) {
-      this.#transfers.push(transfer, this.#nowMs);
-      return;
-    }
-    const atMs = this.#hold(from, handoff.exportMs(what.end - what.start));
-    this.#heap.push({ kind: "exported", atMs, rank: RANK.flowEnd, transfer });
+    const exportedMs = handoff && this.#hold(from, handoff.exportMs(what.end - what.start));
+    this.#leave(transfer, exportedMs ?? this.#nowMs);
+  }
+
+  /** Hands a transfer to the network when its bytes are there. */
+  #leave(transfer: Transfer, atMs: number): void {
+    if (atMs === this.#nowMs) this.#transfers.push(transfer, atMs);
+    else this.#heap.push({ kind: "exported", atMs, rank: RANK.flowEnd, transfer });
   }
 
   #install(worker: TwinWorker, id: HandoffId, start: number, end: number): void {
@@ -346,13 +339,14 @@ export class WorkerHost {
   transferEnded(): void {
     const transfer = this.#transfers.takeEnded(this.#nowMs);
     if (transfer === null) return;
-    const { from, to, id, start, end, bytes } = transfer;
+    const { from, to, id, start, end, bytes, fetched } = transfer;
     this.#observer.transferDone(from.id, to.id, bytes, transfer.startMs, this.#nowMs);
     this.#reports?.transferDone(transfer);
     const message = { ...id, start, end, payload: bytes };
-    if (transfer.isFetched) {
+    if (fetched !== null) {
       this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetched", ...message }, this.#nowMs));
-      this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetch-end", ...id }, this.#nowMs));
+      if (fetched.isLast)
+        this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "fetch-end", ...id }, this.#nowMs));
       return;
     }
     this.#put(to, ({ loop }) => loop.receive(from.id, { kind: "kv", ...message }, this.#nowMs));

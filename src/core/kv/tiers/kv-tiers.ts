@@ -22,7 +22,9 @@ export interface KvTiersOptions {
   /** Is told what can be found in the tiers. */
   readonly kvEvents?: KvEventLog | undefined;
   /** Default: {@link MAX_PENDING_TIER_BYTES}. */
-  readonly maxPendingBytes?: number;
+  readonly maxPendingBytes?: number | undefined;
+  /** Segments that may wait to be written to one tier; by default what suits the engine of a process. */
+  readonly maxPendingSegments?: number | undefined;
 }
 
 /**
@@ -60,12 +62,17 @@ export class KvTiers {
           tier,
           maxBytes,
           maxPendingBytes: options.maxPendingBytes ?? MAX_PENDING_TIER_BYTES,
+          maxPendingSegments: options.maxPendingSegments,
           eviction: evictionPolicy(options.eviction),
           recomputeMs: (start, end) => this.rule.prefill.ms(start, end) ?? end - start,
           blockSizeTokens,
           kvEvents: options.kvEvents,
         }),
     );
+  }
+
+  get bytesPerToken(): number {
+    return this.#options.bytesPerToken;
   }
 
   get stats(): ReadonlyArray<readonly [LowerTier, TierStats]> {
@@ -129,7 +136,7 @@ export class KvTiers {
     const pieces: TierPiece[] = [];
     let at = from;
     for (;;) {
-      const next = this.#nextPieces(chain, at, to);
+      const next = this.find(chain, at, to);
       if (next.length === 0) break;
       pieces.push(...next);
       for (const { numBlocks } of next) at += numBlocks;
@@ -147,10 +154,10 @@ export class KvTiers {
     return chosen;
   }
 
-  /** What the nearest tier that holds block `from` holds from there on. */
-  #nextPieces(chain: Int32Array, from: number, to: number): TierPiece[] {
+  /** What the nearest tier that holds block `from` holds from there on. `hashes` are those of the chain from block `base` on. */
+  find(hashes: Int32Array, from: number, to: number, base = 0): TierPiece[] {
     for (const cache of this.#caches) {
-      const pieces = cache.match(chain, from, to);
+      const pieces = cache.match(hashes, from, to, base);
       if (pieces.length > 0) return pieces;
     }
     return [];

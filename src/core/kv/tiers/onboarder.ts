@@ -5,50 +5,16 @@ import type { Sequence } from "../../sequence.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { BlockManager } from "../block-manager.ts";
-import type { KvOp, KvRange } from "../kv-ops.ts";
+import type { KvRange } from "../kv-ops.ts";
+import { FetchAnswers, MAX_EXPORTED_BYTES } from "./fetch-answers.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
-import type { LowerTier, Segment, TierPiece } from "./segment.ts";
+import type { TierPiece } from "./segment.ts";
+import type { TierEffect, TierReport } from "./tier-effects.ts";
 
 /** Pieces of one sequence that are being read, or have been and wait for those before them. */
 const MAX_READS_AHEAD = 4;
 /** A sequence whose KV has not come up by then computes the rest. */
 const ONBOARD_TIMEOUT_MS = 10_000;
-
-/** What the lower tiers want done, in order. */
-export type TierEffect =
-  /** Read a piece of a tier, for positions [start, end); report with its number. */
-  | { readonly kind: "read-tier"; readonly read: number; readonly piece: TierPiece; readonly range: KvRange }
-  | {
-      readonly kind: "install-kv";
-      readonly id: HandoffId;
-      readonly range: KvRange;
-      readonly payload: unknown;
-    }
-  | { readonly kind: "send"; readonly peer: WorkerId; readonly message: FetchMessage }
-  /** Export the ranges, in order, and send them to `peer` as `fetched`, then `fetch-end`. Nobody waits for a report. */
-  | {
-      readonly kind: "serve-kv";
-      readonly peer: WorkerId;
-      readonly id: HandoffId;
-      readonly ranges: readonly KvRange[];
-    }
-  | { readonly kind: "kv-ops"; readonly ops: readonly KvOp[] }
-  /** Nobody will read this from the tier any more. */
-  | { readonly kind: "delete-tier"; readonly tier: LowerTier; readonly segment: Segment };
-
-/** What became of an effect on a lower tier. */
-export type TierReport =
-  /** A segment has been written, in so many bytes; null: it has not. */
-  | {
-      readonly kind: "written";
-      readonly tier: LowerTier;
-      readonly segment: Segment;
-      readonly bytes: number | null;
-    }
-  /** A read has ended that took `ms`, waits for other reads left out; `payload` is null when the bytes are gone or damaged. */
-  | { readonly kind: "read"; readonly read: number; readonly payload: unknown; readonly ms: number }
-  /** The store of a tier has failed for good. */
-  | { readonly kind: "off"; readonly tier: LowerTier };
 
 /** Blocks that are asked of another worker at most. */
 export const MAX_FETCH_BLOCKS = 4096;
@@ -95,7 +61,7 @@ interface Onboarding {
  */
 export class Onboarder {
   readonly #tiers: KvTiers;
-  readonly #blocks: BlockManager;
+  readonly #answers: FetchAnswers;
   readonly #blockSizeTokens: number;
   readonly #byRequest = new Map<string, Onboarding>();
   readonly #reads = new Map<number, Read>();
@@ -104,9 +70,10 @@ export class Onboarder {
   #effects: TierEffect[] = [];
   #numReads = 0;
 
-  constructor(tiers: KvTiers, blocks: BlockManager) {
+  /** `maxExportedBytes`: KV of the engine's cells that may be on its way to other workers at a time. */
+  constructor(tiers: KvTiers, blocks: BlockManager, maxExportedBytes = MAX_EXPORTED_BYTES) {
     this.#tiers = tiers;
-    this.#blocks = blocks;
+    this.#answers = new FetchAnswers(tiers, blocks, maxExportedBytes);
     this.#blockSizeTokens = blocks.blockSizeTokens;
   }
 
@@ -152,9 +119,7 @@ export class Onboarder {
   /** A question of another worker, or an answer to one of ours; what comes too late is dropped. */
   receive(peer: WorkerId, message: FetchMessage): void {
     if (message.kind === "fetch") {
-      const { requestId, epoch, firstBlock, hashes } = message;
-      const ranges = this.#blocks.locate(firstBlock, hashes);
-      this.#effects.push({ kind: "serve-kv", peer, id: { requestId, epoch }, ranges });
+      this.#effects.push(this.#answers.answer(peer, message));
       return;
     }
     const onboarding = this.#byRequest.get(message.requestId);
@@ -238,16 +203,17 @@ export class Onboarder {
   report(report: TierReport): void {
     if (report.kind === "written") this.#tiers.written(report.tier, report.segment, report.bytes);
     else if (report.kind === "off") this.#tiers.turnOff(report.tier);
-    else this.#readDone(report.read, report.payload, report.ms);
+    else if (report.kind === "answered") this.#answers.answered(report);
+    else this.#readDone(report);
   }
 
-  #readDone(number: number, payload: unknown, ms: number): void {
+  #readDone({ read: number, payload, ms, wasBusy }: Extract<TierReport, { kind: "read" }>): void {
     const read = this.#reads.get(number);
     assert(read !== undefined, "a read ended twice");
     const piece = read.piece!;
     this.#reads.delete(number);
     this.#tiers.unpin(piece);
-    if (payload === null) this.#tiers.discard(piece);
+    if (payload === null && wasBusy !== true) this.#tiers.discard(piece);
     read.isDone = true;
     read.payload = payload;
     read.readMs = ms;
@@ -365,6 +331,7 @@ export class Onboarder {
 
   checkInvariants(): void {
     this.#tiers.checkInvariants();
+    this.#answers.checkInvariants();
     for (const [requestId, { sequence, reads, installs, numStarted, pieces }] of this.#byRequest) {
       assert(sequence.request.id === requestId, "an onboarding is filed under another request");
       assert(sequence.status === "onboarding", `a ${sequence.status} sequence is onboarding`);

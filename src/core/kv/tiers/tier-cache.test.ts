@@ -99,14 +99,20 @@ class NaiveTier {
     const parent = this.holder(item.parentName);
     if (parent !== undefined) this.rerank(parent);
   }
+  /** Whether it has to stay, because of itself or of something below it. */
+  stays(item: NaiveSegment): boolean {
+    return !item.isStored || item.numPins > 0 || this.children(item).some((child) => this.stays(child));
+  }
+  /** Makes room if there can be enough of it, or leaves everything as it is. */
   makeRoom(): boolean {
+    const staying = this.segments.filter((item) => this.stays(item));
+    if (staying.reduce((sum, { names }) => sum + names.length, 0) > this.maxBytes) return false;
     while (this.bytes > this.maxBytes) {
       const [victim] = this.segments
         .filter((item) => item.isStored && item.numPins === 0 && this.children(item).length === 0)
         .sort((a, b) => a.rank - b.rank || a.lastUse - b.lastUse);
-      if (victim === undefined) return false;
-      this.floor = victim.rank;
-      this.remove(victim, true);
+      this.floor = victim!.rank;
+      this.remove(victim!, true);
     }
     return true;
   }
@@ -289,6 +295,31 @@ describe("TierCache", () => {
     expect(cache.stats.dropped).toBe(2);
     cache.written(first!, 2);
     expect(cache.reserve(third!, 2)).toBe(true);
+  });
+
+  it("gives nothing up for a segment that would not fit whatever were evicted", () => {
+    const cache = makeCache("lru", 8);
+    put(cache, chain(0, 0, 4), 1, [2, 2]);
+    put(cache, chain(1, 0, 2), 11, [2]);
+    const end = cache.match(chain(0, 0, 4), 0, 4)[1]!.segment;
+    cache.pin(end);
+    // The read segment and the one before it stay: only two blocks could go.
+    expect(cache.reserve(segmentOf(21, chain(2, 0, 5), 0, 5), 5)).toBe(false);
+    expect(removedIds(cache)).toEqual([]);
+    expect(cache.stats).toMatchObject({ bytes: 6, evictions: 0, dropped: 5 });
+    cache.unpin(end);
+    expect(cache.reserve(segmentOf(22, chain(2, 0, 5), 0, 5), 5)).toBe(true);
+    expect(removedIds(cache)).toEqual([11, 2]);
+    cache.checkInvariants();
+  });
+
+  it("has a limit of segments that wait to be written, whatever their size", () => {
+    const cache = makeCache("lru", 1e6);
+    const segments = Array.from({ length: 513 }, (_, i) => segmentOf(i + 1, chain(i, 0, 1), 0, 1));
+    expect(segments.filter((segment) => cache.reserve(segment, 1))).toHaveLength(512);
+    expect(cache.stats.dropped).toBe(1);
+    cache.written(segments[0]!, 1);
+    expect(cache.reserve(segments[512]!, 1)).toBe(true);
   });
 
   it("counts the bytes that a segment really took, and makes room for them", () => {

@@ -1,9 +1,9 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
-import { type EvictionPolicy, EvictionQueue, type Ranked } from "./eviction.ts";
+import { type EvictionPolicy, EvictionQueue } from "./eviction.ts";
+import { LockedRoom } from "./locked-room.ts";
 import {
-  hashKey,
   type LowerTier,
   numBlocksOf,
   numEqual,
@@ -11,6 +11,7 @@ import {
   type TierPiece,
   type TierStats,
 } from "./segment.ts";
+import { type TierEntry as Entry, SegmentForest } from "./segment-forest.ts";
 
 /** Blocks that one tier keeps track of, however small they are: about 150 bytes of memory each. */
 const MAX_TIER_BLOCKS = 1 << 20;
@@ -22,26 +23,14 @@ export interface TierCacheOptions {
   readonly maxBytes: number;
   /** Bytes of segments that are being written; what would exceed it is not taken in. */
   readonly maxPendingBytes: number;
+  /** The same for their number. Default: {@link MAX_PENDING_SEGMENTS}. */
+  readonly maxPendingSegments?: number | undefined;
   readonly eviction: EvictionPolicy;
   /** Milliseconds to compute positions [start, end) again. */
   readonly recomputeMs: (start: number, end: number) => number;
   readonly blockSizeTokens: number;
   /** Is told what can be found in the tier. */
   readonly kvEvents?: KvEventLog | undefined;
-}
-
-interface Entry extends Ranked {
-  readonly segment: Segment;
-  bytes: number;
-  isStored: boolean;
-  /** Stored, and so is everything before it. */
-  isReachable: boolean;
-  readonly parent: Entry | null;
-  readonly children: Set<Entry>;
-  /** Reads under way. */
-  numPins: number;
-  lastUse: number;
-  numUses: number;
 }
 
 /**
@@ -53,8 +42,8 @@ interface Entry extends Ranked {
 export class TierCache {
   readonly tier: LowerTier;
   readonly #options: TierCacheOptions;
-  readonly #byHash = new Map<string, Entry>();
-  readonly #byId = new Map<number, Entry>();
+  readonly #forest = new SegmentForest();
+  readonly #locked = new LockedRoom();
   readonly #evictable = new EvictionQueue<Entry>();
   #deletions: Segment[] = [];
   #isOn = true;
@@ -72,9 +61,7 @@ export class TierCache {
   constructor(options: TierCacheOptions) {
     this.tier = options.tier;
     this.#options = options;
-    options.kvEvents?.describeWith(() =>
-      this.#describe([...this.#byId.values()].filter(({ parent }) => parent === null)),
-    );
+    options.kvEvents?.describeWith(() => this.#describe(this.#forest.roots()));
   }
 
   get isOn(): boolean {
@@ -83,7 +70,7 @@ export class TierCache {
 
   get stats(): TierStats {
     return {
-      blocks: this.#byHash.size,
+      blocks: this.#forest.numBlocks,
       bytes: this.#bytes,
       hits: this.#hits,
       misses: this.#misses,
@@ -108,20 +95,25 @@ export class TierCache {
     // What is held of a chain is its beginning.
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.#byHash.has(hashKey(chain, (middle - 1) * HASH_WORDS))) low = middle;
+      if (this.#forest.holding(chain, (middle - 1) * HASH_WORDS) !== undefined) low = middle;
       else high = middle - 1;
     }
     return low;
   }
 
-  /** What the tier could give of blocks [from, to) of a chain, without a gap at the beginning. */
-  match(chain: Int32Array, from: number, to: number): TierPiece[] {
+  /**
+   * What the tier could give of blocks [from, to) of a chain, without a gap at the beginning. `hashes` are those of the chain from block
+   * `base` on.
+   */
+  match(hashes: Int32Array, from: number, to: number, base = 0): TierPiece[] {
     const pieces: TierPiece[] = [];
     for (let at = from; at < to; ) {
-      const entry = this.#byHash.get(hashKey(chain, at * HASH_WORDS));
+      const entry = this.#forest.holding(hashes, (at - base) * HASH_WORDS);
       if (entry === undefined || !entry.isStored) break;
       const skipBlocks = at - entry.segment.firstBlock;
-      const numBlocks = numEqual(entry.segment.hashes, skipBlocks, chain, at, to);
+      const numBlocks = numEqual(entry.segment.hashes, skipBlocks, hashes, at - base, to - base);
+      // Another worker that asks may be wrong about which block of the chain it is.
+      if (numBlocks === 0) break;
       pieces.push({ tier: this.tier, segment: entry.segment, skipBlocks, numBlocks });
       at += numBlocks;
     }
@@ -139,19 +131,24 @@ export class TierCache {
    * be held, and none of its own.
    */
   reserve(segment: Segment, bytes: number): boolean {
-    const parent = this.#parentOf(segment);
+    const parent = this.#forest.parentOf(segment);
     const fits =
       parent !== undefined &&
       this.#isOn &&
       bytes <= this.#options.maxBytes &&
-      this.#numPending < MAX_PENDING_SEGMENTS &&
+      this.#numPending < (this.#options.maxPendingSegments ?? MAX_PENDING_SEGMENTS) &&
       this.#pendingBytes + bytes <= this.#options.maxPendingBytes;
     if (!fits) return this.#drop(segment);
     // Linked first, so that making room does not take the segment's own parent.
     const entry = this.#link(segment, parent, bytes);
     this.#numPending++;
     this.#pendingBytes += bytes;
-    if (this.#makeRoom()) return true;
+    const { bytes: lockedBytes, numBlocks } = this.#locked;
+    if (lockedBytes <= this.#options.maxBytes && numBlocks <= MAX_TIER_BLOCKS) {
+      this.#makeRoom();
+      return true;
+    }
+    // Whatever were evicted, it would not fit.
     this.#forget(entry);
     return this.#drop(segment);
   }
@@ -173,8 +170,9 @@ export class TierCache {
     const useless: Segment[] = [];
     const entries = new Map<Segment, Entry>();
     for (const { segment, bytes } of found.toSorted((a, b) => a.segment.firstBlock - b.segment.firstBlock)) {
-      const parent = this.#parentOf(segment);
-      if (!this.#isOn || parent === undefined || this.#byId.has(segment.id) || this.#hasAny(segment)) {
+      const parent = this.#forest.parentOf(segment);
+      const isTaken = this.#forest.get(segment) !== undefined || this.#forest.hasAny(segment);
+      if (!this.#isOn || parent === undefined || isTaken) {
         useless.push(segment);
         continue;
       }
@@ -190,15 +188,9 @@ export class TierCache {
     return useless;
   }
 
-  #hasAny({ hashes }: Segment): boolean {
-    for (let at = 0; at < hashes.length; at += HASH_WORDS)
-      if (this.#byHash.has(hashKey(hashes, at))) return true;
-    return false;
-  }
-
   /** A segment has been written, in so many bytes. One that has been removed meanwhile is removed once more. */
   written(segment: Segment, bytes: number): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) {
       this.#deletions.push(segment);
       return;
@@ -207,6 +199,7 @@ export class TierCache {
     this.#numPending--;
     this.#pendingBytes -= entry.bytes;
     this.#bytes += bytes - entry.bytes;
+    this.#locked.grew(bytes - entry.bytes);
     entry.bytes = bytes;
     this.#store(entry);
     this.#makeRoom();
@@ -214,14 +207,14 @@ export class TierCache {
 
   /** A segment could not be written. */
   notWritten(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry !== undefined) this.#forget(entry);
     this.#drop(segment);
   }
 
   /** A segment could not be read, or its bytes are not what they should be: it goes, with all that hangs below it. */
   discard(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) return;
     this.#bad++;
     this.#forget(entry);
@@ -229,33 +222,30 @@ export class TierCache {
 
   /** Whether the segment can be read. */
   holds(segment: Segment): boolean {
-    return this.#byId.get(segment.id)?.isStored ?? false;
+    return this.#forest.get(segment)?.isStored ?? false;
   }
 
   /** Bytes are being read: until `unpin` the segment stays. Counts as a use of it and of everything before it. */
   pin(segment: Segment): void {
-    const pinned = this.#byId.get(segment.id);
+    const pinned = this.#forest.get(segment);
     assert(pinned?.isStored, "only what is stored can be read");
     pinned.numPins++;
+    this.#locked.lock(pinned);
     this.#touch(pinned);
   }
 
   unpin(segment: Segment): void {
-    const entry = this.#byId.get(segment.id);
+    const entry = this.#forest.get(segment);
     if (entry === undefined) return;
     entry.numPins--;
+    this.#locked.unlock(entry);
     this.#rank(entry);
   }
 
   /** The store behind the tier has failed: nothing is held any more, and nothing is taken in. */
   turnOff(): void {
     this.#isOn = false;
-    for (const entry of [...this.#byId.values()]) if (entry.parent === null) this.#forget(entry);
-  }
-
-  /** The entry of the block before, null when the segment begins a prompt, undefined when it is missing. */
-  #parentOf({ parent }: Segment): Entry | null | undefined {
-    return parent === null ? null : this.#byHash.get(hashKey(parent, 0));
+    for (const root of this.#forest.roots()) this.#forget(root);
   }
 
   #link(segment: Segment, parent: Entry | null, bytes: number): Entry {
@@ -267,27 +257,22 @@ export class TierCache {
       parent,
       children: new Set(),
       numPins: 0,
+      numLocks: 0,
       lastUse: ++this.#numUses,
       numUses: 1,
       rank: 0,
       heapAt: -1,
     };
-    for (let at = 0; at < segment.hashes.length; at += HASH_WORDS) {
-      const key = hashKey(segment.hashes, at);
-      assert(!this.#byHash.has(key), "a tier would hold a block twice");
-      this.#byHash.set(key, entry);
-    }
-    this.#byId.set(segment.id, entry);
+    this.#forest.add(entry);
+    this.#locked.lock(entry);
     this.#bytes += bytes;
-    if (parent !== null) {
-      parent.children.add(entry);
-      this.#rank(parent);
-    }
+    if (parent !== null) this.#rank(parent);
     return entry;
   }
 
   #store(entry: Entry): void {
     entry.isStored = true;
+    this.#locked.unlock(entry);
     this.#rank(entry);
     if (entry.parent?.isReachable ?? true) this.#describe([entry]);
   }
@@ -325,26 +310,22 @@ export class TierCache {
     }
   }
 
-  #makeRoom(): boolean {
-    while (this.#bytes > this.#options.maxBytes || this.#byHash.size > MAX_TIER_BLOCKS) {
+  #makeRoom(): void {
+    while (this.#bytes > this.#options.maxBytes || this.#forest.numBlocks > MAX_TIER_BLOCKS) {
       const entry = this.#evictable.first();
-      if (entry === null) return false;
+      if (entry === null) return;
       this.#floor = entry.rank;
       this.#evictions += numBlocksOf(entry.segment);
       this.#forget(entry);
     }
-    return true;
   }
 
   /** Removes an entry and everything below it. */
   #forget(root: Entry): void {
-    const entries = [root];
-    for (let i = 0; i < entries.length; i++) entries.push(...entries[i]!.children);
+    const entries = this.#forest.cut(root);
+    this.#locked.removed(entries);
     for (const entry of entries) {
       this.#evictable.remove(entry);
-      this.#byId.delete(entry.segment.id);
-      for (let at = 0; at < entry.segment.hashes.length; at += HASH_WORDS)
-        this.#byHash.delete(hashKey(entry.segment.hashes, at));
       this.#bytes -= entry.bytes;
       if (!entry.isStored) {
         // What is still being written is deleted when it has been.
@@ -355,41 +336,29 @@ export class TierCache {
       if (entry.isReachable) this.#options.kvEvents?.removed(this.tier, entry.segment.hashes);
       this.#deletions.push(entry.segment);
     }
-    if (root.parent === null) return;
-    root.parent.children.delete(root);
-    this.#rank(root.parent);
+    if (root.parent !== null) this.#rank(root.parent);
   }
 
   /** Throws unless indexes, trees, sums and the order of eviction agree. Linear in what is held. */
   checkInvariants(): void {
+    this.#forest.checkInvariants();
+    this.#locked.checkInvariants(this.#forest.all());
     let bytes = 0;
     let pendingBytes = 0;
-    let numBlocks = 0;
     let numPending = 0;
     let numEvictable = 0;
-    for (const [id, entry] of this.#byId) {
-      const { segment, parent } = entry;
-      assert(segment.id === id, "a segment is filed under another id");
-      assert(parent === null || this.#byId.get(parent.segment.id) === parent, "a parent is missing");
-      assert(parent === null || parent.children.has(entry), "a parent does not know its child");
-      assert((parent === null) === (segment.firstBlock === 0), "a chain begins in the middle");
-      for (let at = 0; at < segment.hashes.length; at += HASH_WORDS)
-        assert(this.#byHash.get(hashKey(segment.hashes, at)) === entry, "a block is not filed");
+    for (const entry of this.#forest.all()) {
       bytes += entry.bytes;
       if (!entry.isStored) {
         pendingBytes += entry.bytes;
         numPending++;
       }
-      numBlocks += numBlocksOf(segment);
-      const isReachable = entry.isStored && (parent === null || parent.isReachable);
-      assert(entry.isReachable === isReachable, "what can be reached is not told");
       const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
       assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
       if (mayGo) numEvictable++;
       assert(entry.numPins >= 0, "more reads ended than began");
     }
     assert(bytes === this.#bytes && pendingBytes === this.#pendingBytes, "the count of bytes is off");
-    assert(numBlocks === this.#byHash.size, "the count of blocks is off");
     assert(numEvictable === this.#evictable.size, "something that is gone could be evicted");
     assert(numPending === this.#numPending, "the count of segments being written is off");
     assert(this.#pendingBytes <= this.#options.maxPendingBytes, "too much waits to be written");

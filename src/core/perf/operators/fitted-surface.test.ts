@@ -41,6 +41,25 @@ describe("a fitted surface", () => {
     expect(surface.log2Factor([0.25, -1.5])).toBeCloseTo(f(0.25, -1.5), 9);
   });
 
+  it("says the same on a knot, or beyond the last one, as right beside it", () => {
+    const values = Array.from({ length: 18 }, (_, i) => (i * 7) % 5);
+    const surface = surfaceOf(
+      [
+        [0, 1, 3],
+        [0, 2],
+        [5, 6, 9],
+      ],
+      values,
+    );
+    const place = fc.constantFrom(-1, 0, 0.5, 1, 1.7, 2, 3, 4, 5, 5.5, 6, 7, 9, 12);
+    fc.assert(
+      fc.property(place, place, place, (x, y, z) => {
+        const beside = [x, y, z].map((at) => at + 1e-9);
+        expect(surface.log2Factor([x, y, z])).toBeCloseTo(surface.log2Factor(beside), 6);
+      }),
+    );
+  });
+
   it("holds its edge beyond the range and says that it left it", () => {
     const surface = surfaceOf([[0, 2]], [1, 3]);
     expect(surface.log2Factor([-5])).toBe(1);

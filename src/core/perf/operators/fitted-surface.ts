@@ -86,8 +86,9 @@ export class FittedSurface implements Efficiency {
   readonly #data: SurfaceData;
   readonly #values: Float64Array;
   readonly #strides: readonly number[];
-  /** Of the current cell: offset of its lower corner, and the position inside it per coordinate. */
+  /** Of the current cell, for each coordinate between two knots: the position there, and the way to the upper one in the list of values. */
   readonly #fractions = new Float64Array(MAX_COORDINATES);
+  readonly #steps = new Int32Array(MAX_COORDINATES);
 
   constructor(data: SurfaceData, source: TimeSource) {
     this.source = source;
@@ -104,9 +105,10 @@ export class FittedSurface implements Efficiency {
 
   log2Factor(coordinates: ArrayLike<number>): number {
     const knots = this.#data.knots;
-    const numDimensions = knots.length;
     let corner = 0;
-    for (let d = 0; d < numDimensions; d++) {
+    // Only coordinates between two knots take a part of both: most kernels have one or two of them.
+    let numBetween = 0;
+    for (let d = 0; d < knots.length; d++) {
       const axis = knots[d]!;
       const x = coordinates[d]!;
       let at = 0;
@@ -115,29 +117,38 @@ export class FittedSurface implements Efficiency {
         while (at < axis.length - 2 && axis[at + 1]! <= x) at++;
         fraction = Math.min(1, (x - axis[at]!) / (axis[at + 1]! - axis[at]!));
       }
-      corner += at * this.#strides[d]!;
-      this.#fractions[d] = fraction;
+      const stride = this.#strides[d]!;
+      corner += at * stride;
+      if (fraction === 1) corner += stride;
+      else if (fraction > 0) {
+        this.#fractions[numBetween] = fraction;
+        this.#steps[numBetween++] = stride;
+      }
     }
     let sum = 0;
-    for (let vertex = 0; vertex < 1 << numDimensions; vertex++) {
+    for (let vertex = 0; vertex < 1 << numBetween; vertex++) {
       let weight = 1;
       let index = corner;
-      for (let d = 0; d < numDimensions; d++) {
+      for (let d = 0; d < numBetween; d++) {
         const fraction = this.#fractions[d]!;
         if ((vertex >> d) & 1) {
           weight *= fraction;
-          index += this.#strides[d]!;
+          index += this.#steps[d]!;
         } else weight *= 1 - fraction;
       }
-      if (weight > 0) sum += weight * this.#values[index]!;
+      sum += weight * this.#values[index]!;
     }
     return sum;
   }
 
   covers(coordinates: ArrayLike<number>): boolean {
-    return this.#data.range.every(
-      ([low, high], d) => coordinates[d]! >= low! - RANGE_SLACK && coordinates[d]! <= high! + RANGE_SLACK,
-    );
+    const { range } = this.#data;
+    for (let d = 0; d < range.length; d++) {
+      const limits = range[d]!;
+      const x = coordinates[d]!;
+      if (!(x >= limits[0]! - RANGE_SLACK && x <= limits[1]! + RANGE_SLACK)) return false;
+    }
+    return true;
   }
 }
 

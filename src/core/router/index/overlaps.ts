@@ -12,8 +12,8 @@ export class Overlaps {
   host = new Int32Array(0);
   /** Blocks that are each in any tier. At least `host`. */
   disk = new Int32Array(0);
-  /** Blocks that are all in the device tier by the worker's own events. At most `device`. */
-  confirmedDevice = new Int32Array(0);
+  /** Blocks that are each in any tier by the worker's own events. At most `disk`. */
+  confirmed = new Int32Array(0);
   /** The dense numbers of the workers that have the first block at least: the first `numWorkers` count. */
   workers = new Int32Array(0);
   numWorkers = 0;
@@ -22,7 +22,7 @@ export class Overlaps {
   reset(numPlaces: number): void {
     // Many at once are cleared faster together.
     if (this.numWorkers * DENSE_SHARE > this.workers.length) {
-      for (const tier of [this.device, this.host, this.disk, this.confirmedDevice]) tier.fill(0);
+      for (const tier of [this.device, this.host, this.disk, this.confirmed]) tier.fill(0);
     } else {
       for (let i = 0; i < this.numWorkers; i++) this.#clear(this.workers[i]!);
     }
@@ -31,7 +31,7 @@ export class Overlaps {
     this.device = new Int32Array(numPlaces);
     this.host = new Int32Array(numPlaces);
     this.disk = new Int32Array(numPlaces);
-    this.confirmedDevice = new Int32Array(numPlaces);
+    this.confirmed = new Int32Array(numPlaces);
     this.workers = new Int32Array(numPlaces);
   }
 
@@ -39,6 +39,6 @@ export class Overlaps {
     this.device[worker] = 0;
     this.host[worker] = 0;
     this.disk[worker] = 0;
-    this.confirmedDevice[worker] = 0;
+    this.confirmed[worker] = 0;
   }
 }

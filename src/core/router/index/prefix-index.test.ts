@@ -174,14 +174,14 @@ class Pair {
     let numFound = 0;
     for (const [id, number] of this.#numbers) {
       const expected = this.naive.overlap(id, keys);
-      const { device, host, disk, confirmedDevice } = this.#out;
+      const { device, host, disk, confirmed } = this.#out;
       // `expect` takes longer than everything else here.
       const same =
         device[number] === expected.device &&
         host[number] === expected.host &&
         disk[number] === expected.disk &&
-        confirmedDevice[number] === expected.confirmedDevice;
-      if (!same) expect([device, host, disk, confirmedDevice].map((all) => all[number])).toEqual(expected);
+        confirmed[number] === expected.confirmed;
+      if (!same) expect([device, host, disk, confirmed].map((all) => all[number])).toEqual(expected);
       if (expected.disk > 0) numFound++;
       if (found.includes(number) !== expected.disk > 0) expect([...found]).toEqual(id);
     }

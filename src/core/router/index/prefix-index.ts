@@ -254,26 +254,27 @@ export class PrefixIndex {
     holders.open(pageOf(ref));
     const slot = slotOf(ref);
     const { words, base, count } = holders;
-    const { device, host, disk, confirmedDevice, workers } = out;
+    const { device, host, disk, confirmed, workers } = out;
     const end = base + count * HOLDER_WORDS;
     const all = lowBits(run) << slot;
     let numWorkers = 0;
     for (let at = base; at < end; at += HOLDER_WORDS) {
       const worker = words[at]!;
-      const confirmed = words[at + HELD.device]!;
-      if ((confirmed & all) === all) {
-        confirmedDevice[worker] = run;
+      const onDevice = words[at + HELD.device]!;
+      if ((onDevice & all) === all) {
+        confirmed[worker] = run;
         device[worker] = run;
         host[worker] = run;
         disk[worker] = run;
         workers[numWorkers++] = worker;
         continue;
       }
-      const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const near = onDevice | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
       const nearby = near | words[at + HELD.host]!;
-      const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
+      const lower = words[at + HELD.host]! | words[at + HELD.disk]!;
+      const anywhere = leadingRun(near | lower, slot, run);
       if (anywhere === 0) continue;
-      confirmedDevice[worker] = leadingRun(confirmed, slot, run);
+      confirmed[worker] = leadingRun(onDevice | lower, slot, run);
       device[worker] = leadingRun(near, slot, run);
       host[worker] = leadingRun(nearby, slot, run);
       disk[worker] = anywhere;
@@ -288,7 +289,7 @@ export class PrefixIndex {
     holders.open(pageOf(ref));
     const slot = slotOf(ref);
     const { words, base, count } = holders;
-    const { device, host, disk, confirmedDevice } = out;
+    const { device, host, disk, confirmed } = out;
     const end = base + count * HOLDER_WORDS;
     const all = lowBits(run) << slot;
     let goesOn = false;
@@ -296,17 +297,18 @@ export class PrefixIndex {
       const worker = words[at]!;
       if (disk[worker] !== i) continue;
       // Most workers have all of it, and by their own events: then they have it in every sense.
-      if ((words[at + HELD.device]! & all) === all && confirmedDevice[worker] === i) {
-        confirmedDevice[worker] = device[worker] = host[worker] = disk[worker] = i + run;
+      const onDevice = words[at + HELD.device]!;
+      if ((onDevice & all) === all && device[worker] === i && confirmed[worker] === i) {
+        confirmed[worker] = device[worker] = host[worker] = disk[worker] = i + run;
         goesOn = true;
         continue;
       }
-      const confirmed = words[at + HELD.device]!;
-      const near = confirmed | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
+      const near = onDevice | words[at + HELD.predicted]! | words[at + HELD.inTransfer]!;
       const nearby = near | words[at + HELD.host]!;
-      const anywhere = leadingRun(nearby | words[at + HELD.disk]!, slot, run);
+      const lower = words[at + HELD.host]! | words[at + HELD.disk]!;
+      const anywhere = leadingRun(near | lower, slot, run);
       if (anywhere === 0) continue;
-      if (confirmedDevice[worker] === i) confirmedDevice[worker] = i + leadingRun(confirmed, slot, run);
+      if (confirmed[worker] === i) confirmed[worker] = i + leadingRun(onDevice | lower, slot, run);
       if (device[worker] === i) device[worker] = i + leadingRun(near, slot, run);
       if (host[worker] === i) host[worker] = i + leadingRun(nearby, slot, run);
       disk[worker] = i + anywhere;

@@ -108,11 +108,11 @@ export class FleetCaches {
     return { host: (lower - near) * this.blockTokens, disk: (lowest - lower) * this.blockTokens };
   }
 
-  /** What the worker surely has where others can fetch it: by what it says itself. */
+  /** What the worker surely has, in any tier, where others can fetch it: by what it says itself. */
   confirmedTokens(number: number): number {
     return this.#byNumber[number]?.isTold !== true
       ? 0
-      : (this.overlaps.confirmedDevice[number] ?? 0) * this.blockTokens;
+      : (this.overlaps.confirmed[number] ?? 0) * this.blockTokens;
   }
 
   /** The prompt that was asked about goes to these workers. */

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { chainOf, PlacementFleet } from "../../../../test/support/placement-fleet.ts";
+import type { KvTier } from "../../kv/kv-events.ts";
 import type { PerfModel } from "../../perf/perf-model.ts";
 import type { WorkerFacts } from "../placement.ts";
 import { type PricedOptions, PricedPlacement } from "./priced-placement.ts";
@@ -40,13 +41,15 @@ function promptOf(own: number, shared: number, numBlocks = shared) {
   return { numPromptTokens: 16 * numBlocks + 1, promptBlockHashes: chainOf(...names) };
 }
 
-function holds(fleet: PlacementFleet, worker: string, own: number, shared: number, sequence = 1): void {
+function holds(
+  fleet: PlacementFleet,
+  worker: string,
+  own: number,
+  shared: number,
+  { sequence = 1, tier = "device" }: { sequence?: number; tier?: KvTier } = {},
+): void {
   const hashes = promptOf(own, shared).promptBlockHashes;
-  fleet.kv(worker, {
-    sequence,
-    isSnapshot: true,
-    events: [{ kind: "stored", tier: "device", parent: null, hashes }],
-  });
+  fleet.kv(worker, { sequence, isSnapshot: true, events: [{ kind: "stored", tier, parent: null, hashes }] });
 }
 
 /** Requests that decode on a worker. */
@@ -142,6 +145,30 @@ describe("priced placement", () => {
     expect(decision.candidates![0]!.terms.move).toBeGreaterThan(0);
     fleet.remove("p1");
     expect(fleet.place(promptOf(6, 1000, 1010))!.fetch).toBeUndefined();
+  });
+
+  it.each([
+    ["device", 0.128],
+    ["host", 0.128 + 0.05],
+    ["disk", 0.128 + 0.32],
+  ] as const)("fetches from another worker's %s, and pays for what it reads there", (tier, moveSeconds) => {
+    const fleet = fleetOf(["p0", "p1", "d0"]);
+    holds(fleet, "p1", 0, 1000, { tier });
+    holds(fleet, "p0", 9, 0);
+    decoding(fleet, "d0", 30);
+    for (let i = 0; i < 8; i++) fleet.place({ numPromptTokens: 32_000, requestId: `long${i}` });
+    for (const [id, { decision }] of fleet.placed) if (decision.prefillWorker !== "p1") fleet.over(id);
+    const { candidates } = fleet.place(promptOf(5, 1000, 1010))!;
+    // 1.6 GB over 100 Gb/s, after memory or disk has been read.
+    const fetching = candidates!.find(
+      ({ fetch, prefillWorker }) => fetch !== null && prefillWorker === "p0",
+    )!;
+    expect(fetching.fetch).toEqual({ from: "p1", numTokens: 16_000 });
+    expect(fetching.terms.move).toBeCloseTo(moveSeconds, 3);
+    const computing = candidates!.find(
+      ({ fetch, prefillWorker }) => fetch === null && prefillWorker === "p0",
+    )!;
+    expect(fetching.cost).toBeLessThan(computing.cost);
   });
 
   it("takes load from a worker that has become slow within seconds, and tries it again later", () => {

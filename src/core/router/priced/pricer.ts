@@ -113,7 +113,7 @@ export class Pricer {
     const { running, contextTokens } = decodesOn(book);
     const ownTokens = caches.cachedTokens(cacheNumber);
     let fetch: PrefixFetch | null = null;
-    let moveMs = this.#onboardMs(book);
+    let moveMs = this.#readMs(book, 0, numPromptTokens);
     if (holder !== null) {
       const mostTokens = ownTokens + MAX_FETCH_BLOCKS * caches.blockTokens;
       fetch = {
@@ -121,6 +121,7 @@ export class Pricer {
         numTokens: Math.min(caches.confirmedTokens(holder.cacheNumber), mostTokens),
       };
       const bytes = (fetch.numTokens - ownTokens) * facts.kvBytesPerToken;
+      moveMs += this.#readMs(holder, ownTokens, fetch.numTokens);
       moveMs += bytes * links.msPerByte(holder.id, book.id, nowMs);
     }
     // The last token is always computed: it draws the first of the output.
@@ -149,10 +150,14 @@ export class Pricer {
     };
   }
 
-  /** From the worker's own lower tiers. */
-  #onboardMs({ cacheNumber, facts }: WorkerBook): number {
+  /** Reads what a worker has of positions [start, end) in lower tiers. */
+  #readMs({ cacheNumber, facts }: WorkerBook, start: number, end: number): number {
     const { caches } = this.#parts;
-    const { host, disk } = caches.lowerTokens(cacheNumber);
+    const lower = caches.lowerTokens(cacheNumber);
+    const hostStart = caches.deviceTokens(cacheNumber);
+    const diskStart = hostStart + lower.host;
+    const host = Math.max(0, Math.min(end, diskStart) - Math.max(start, hostStart));
+    const disk = Math.max(0, Math.min(end, diskStart + lower.disk) - Math.max(start, diskStart));
     return facts.kvBytesPerToken * (host / HOST_BYTES_PER_MS + disk / DISK_BYTES_PER_MS);
   }
 

@@ -166,12 +166,23 @@ class LlamaTokenizer implements Tokenizer {
     return Int32Array.from(parts.flat());
   }
 
-  /** Runs end at cut tokens, so that a text is cut in the same places whatever stands before such a token. */
+  /**
+   * Runs end at cut tokens, so that a text is cut in the same places whatever stands before such a token. What has no long run stays
+   * together up to the next one that does: every piece is a call.
+   */
   #splitLongRuns(text: string, parseSpecial: boolean): string[] {
     const pieces = splitLongRuns(text, MAX_RUN_CHARS);
     if (pieces.length === 1 || !parseSpecial || this.cutTokens.size === 0) return pieces;
-    const parts = splitAtCuts(text, [...this.cutTokens.keys()]);
-    return parts.flatMap((part) => splitLongRuns(part, MAX_RUN_CHARS));
+    const joined: string[] = [];
+    let isLastWhole = false;
+    for (const part of splitAtCuts(text, [...this.cutTokens.keys()])) {
+      const runs = splitLongRuns(part, MAX_RUN_CHARS);
+      const isWhole = runs.length === 1;
+      if (isWhole && isLastWhole) joined.push(`${joined.pop()}${part}`);
+      else joined.push(...runs);
+      isLastWhole = isWhole;
+    }
+    return joined;
   }
 
   async #encodePiece(
