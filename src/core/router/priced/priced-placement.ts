@@ -11,6 +11,7 @@ import { FleetCaches } from "./fleet-caches.ts";
 import { LinkPrices } from "./link-prices.ts";
 import {
   type DecodeOption,
+  firstTokenMsOf,
   type PrefillOption,
   type PricedPair,
   Pricer,
@@ -27,6 +28,13 @@ export const MAX_WARM = 4;
 export const MAX_FREE = 3;
 /** Priced options that a decision names. */
 export const MAX_CANDIDATES = 8;
+
+/** Ways to prefill on one worker, with those to decode behind each of them and the links between: see {@link PricedPair}. */
+interface Option {
+  readonly prefills: readonly PrefillOption[];
+  readonly decodes: readonly DecodeOption[];
+  readonly links: readonly number[];
+}
 
 export interface PricedOptions {
   readonly weights: PriceWeights;
@@ -94,15 +102,19 @@ export class PricedPlacement implements PlacementPolicy {
     for (const book of warm) (book.view!.role === "prefill" ? prefillers : decoders).add(book);
     if (query.numPromptTokens < this.#localPrefillBelowTokens) prefillers.clear();
     const decodes = [...decoders].map((book) => this.#pricer.decode(query, book));
-    const best: PricedPair[] = [];
+    const options: Option[] = [];
     for (const book of prefillers) {
       const links = decodes.map((decode) => this.#links.msPerByte(book.id, decode.book.id, query.nowMs));
-      for (const prefill of this.#prefills(query, book, warm))
-        for (let i = 0; i < decodes.length; i++) this.#price(query, prefill, decodes[i]!, links[i]!, best);
+      options.push({ prefills: this.#prefills(query, book, warm), decodes, links });
     }
     for (const decode of decodes)
-      for (const prefill of this.#prefills(query, decode.book, warm))
-        this.#price(query, prefill, decode, 0, best);
+      options.push({ prefills: this.#prefills(query, decode.book, warm), decodes: [decode], links: [0] });
+    const withinMs = firstTokenWithinMs(query, options);
+    const best: PricedPair[] = [];
+    for (const { prefills, decodes: ends, links } of options)
+      for (const prefill of prefills)
+        for (let i = 0; i < ends.length; i++)
+          this.#price(query, prefill, ends[i]!, links[i]!, withinMs, best);
     return best;
   }
 
@@ -112,14 +124,15 @@ export class PricedPlacement implements PlacementPolicy {
     prefill: PrefillOption,
     decode: DecodeOption,
     linkMsPerByte: number,
+    withinMs: number,
     best: PricedPair[],
   ): void {
-    const cost = this.#pricer.cost(query, prefill, decode, linkMsPerByte);
+    const cost = this.#pricer.cost(query, prefill, decode, linkMsPerByte, withinMs);
     if (best.length === MAX_CANDIDATES && !(cost < best[MAX_CANDIDATES - 1]!.cost)) return;
     let at = best.length;
     while (at > 0 && cost < best[at - 1]!.cost) at--;
     if (best.length === MAX_CANDIDATES) best.pop();
-    best.splice(at, 0, { prefill, decode, linkMsPerByte, cost });
+    best.splice(at, 0, { prefill, decode, linkMsPerByte, withinMs, cost });
   }
 
   #prefills(query: PlacementQuery, book: WorkerBook, warm: readonly WorkerBook[]) {
@@ -154,10 +167,10 @@ export class PricedPlacement implements PlacementPolicy {
   /** Prices a pair once more, for the terms. */
   #candidate(
     query: PlacementQuery,
-    { prefill, decode, linkMsPerByte, cost }: PricedPair,
+    { prefill, decode, linkMsPerByte, withinMs, cost }: PricedPair,
   ): PlacementCandidate {
     const { terms } = this.#pricer;
-    this.#pricer.cost(query, prefill, decode, linkMsPerByte);
+    this.#pricer.cost(query, prefill, decode, linkMsPerByte, withinMs);
     return {
       prefillWorker: prefill.book.id,
       decodeWorker: decode.book.id,
@@ -243,4 +256,20 @@ export class PricedPlacement implements PlacementPolicy {
     this.#caches.checkInvariants((id) => this.#books.hasRequest(id));
     this.#links.checkInvariants((id) => this.#books.has(id));
   }
+}
+
+/**
+ * How long a first token may take before it is late. Infinite when nobody has said, and when no option can do it: a request that is late
+ * anyhow must not take from others what does not help it.
+ */
+function firstTokenWithinMs(
+  { nowMs, firstTokenDeadlineMs }: PlacementQuery,
+  options: readonly Option[],
+): number {
+  if (firstTokenDeadlineMs === null) return Number.POSITIVE_INFINITY;
+  const withinMs = firstTokenDeadlineMs - nowMs;
+  for (const { prefills, decodes } of options)
+    for (const prefill of prefills)
+      for (const decode of decodes) if (firstTokenMsOf(prefill, decode) <= withinMs) return withinMs;
+  return Number.POSITIVE_INFINITY;
 }

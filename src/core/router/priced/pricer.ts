@@ -86,6 +86,8 @@ export interface PricedPair {
   readonly decode: DecodeOption;
   /** Of the link between the two workers, 0 when they are one. */
   readonly linkMsPerByte: number;
+  /** The first token is late after that; infinite when it is never. */
+  readonly withinMs: number;
   /** Seconds. */
   readonly cost: number;
 }
@@ -200,22 +202,28 @@ export class Pricer {
 
   /**
    * Seconds of a pair, all in all; its terms are in {@link terms} afterwards. Hundreds of pairs are priced for a decision and few are kept,
-   * so none of them is made an object here. See {@link PricedPair} for `linkMsPerByte`.
+   * so none of them is made an object here.
+   *
+   * @param linkMsPerByte as in {@link PricedPair}
+   * @param firstTokenWithinMs what is later is `late`; infinite when nothing is
    */
-  cost(query: PlacementQuery, prefill: PrefillOption, decode: DecodeOption, linkMsPerByte: number): number {
+  cost(
+    query: PlacementQuery,
+    prefill: PrefillOption,
+    decode: DecodeOption,
+    linkMsPerByte: number,
+    firstTokenWithinMs: number,
+  ): number {
     const weights = this.#weights;
     const { terms } = this;
-    const { nowMs, firstTokenDeadlineMs } = query;
     const isLocal = prefill.book === decode.book;
     const { queueMs, prefillMs, numSteps } = prefill;
-    // A prompt waits for the worker, for room and for blocks to be moved at the same time.
     const waitMs = Math.max(queueMs, decode.roomMs);
     const moveMs = Math.max(0, prefill.moveMs - waitMs);
     // Decodes wait for steps with a prompt in them, less what these steps would have taken without it.
     const stallMs = isLocal ? stalled(decode) * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
-    const firstTokenMs = waitMs + moveMs + prefillMs;
-    const lateMs =
-      firstTokenDeadlineMs === null ? 0 : Math.max(0, nowMs + firstTokenMs - firstTokenDeadlineMs);
+    const firstTokenMs = firstTokenMsOf(prefill, decode);
+    const lateMs = Math.max(0, firstTokenMs - firstTokenWithinMs);
     terms[0] = queueMs / 1000;
     terms[1] = (waitMs - queueMs) / 1000;
     terms[2] = moveMs / 1000;
@@ -230,6 +238,12 @@ export class Pricer {
     for (let i = 0; i < terms.length; i++) cost += terms[i]!;
     return cost;
   }
+}
+
+/** A prompt waits for the worker, for room and for blocks to be moved at the same time. */
+export function firstTokenMsOf(prefill: PrefillOption, decode: DecodeOption): number {
+  const waitMs = Math.max(prefill.queueMs, decode.roomMs);
+  return waitMs + Math.max(0, prefill.moveMs - waitMs) + prefill.prefillMs;
 }
 
 /** From the first token until the decode worker has everything. Chunks move while the next ones are computed. */
