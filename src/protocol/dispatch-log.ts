@@ -212,6 +212,7 @@ const requestSchema = z.strictObject({
   numResumedTokens: countSchema,
   maxOutputTokens: countSchema,
   priority: z.number(),
+  firstTokenGoalMs: amountSchema.exactOptional(),
   promptBlockHashes: hashesSchema(MAX_PROMPT_BLOCKS).nullable(),
 });
 
