@@ -366,7 +366,7 @@ export class WorkerLoop {
   }
 
   #turn(nowMs: number): void {
-    this.#blocks.leases.expire(nowMs);
+    this.#blocks.advance(nowMs);
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) {
       const entry = this.#handoffs.find(idOf(sequence));
