@@ -105,7 +105,7 @@ export class BlockLeases {
 
   /** Ends leases whose time is over: their blocks go before others, for their turn was when they were taken. */
   expire(nowMs: number): void {
-    this.#nowMs = nowMs;
+    this.#nowMs = Math.max(this.#nowMs, nowMs);
     for (let lease = this.#byEnd.first(); lease !== null && lease.rank <= nowMs; lease = this.#byEnd.first())
       this.#close(lease, "old");
   }

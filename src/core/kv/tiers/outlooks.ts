@@ -143,14 +143,15 @@ export class Outlooks {
 
   /** It is so late. Returns the segments whose rank may have changed. */
   advance(nowMs: number): readonly TierEntry[] {
-    this.#nowMs = nowMs;
+    // What is over stays over.
+    this.#nowMs = Math.max(this.#nowMs, nowMs);
     const changed: TierEntry[] = [];
     for (
       let next = this.#byChange.first();
-      next !== null && next.rank <= nowMs;
+      next !== null && next.rank <= this.#nowMs;
       next = this.#byChange.first()
     ) {
-      if (next.keptUntilMs <= nowMs && next.keptBytes > 0) this.#count(next, -next.keptBytes);
+      if (next.keptUntilMs <= this.#nowMs && next.keptBytes > 0) this.#count(next, -next.keptBytes);
       changed.push(...next.entries);
       this.#schedule(next);
     }
