@@ -218,8 +218,7 @@ export class BlockManager {
   }
 
   #keepAsWished(sequence: Sequence): void {
-    const filed = sequence.blocks.slice(0, sequence.numFiledBlocks);
-    const kept = this.#wishes.released(sequence, filed);
+    const kept = this.#wishes.released(sequence);
     if (kept !== null) this.#tiers?.keep(sequence.blockHashes!, kept, sequence.request.cacheSalt);
   }
 

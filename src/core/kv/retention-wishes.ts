@@ -65,12 +65,14 @@ export class RetentionWishes {
   }
 
   /**
-   * A sequence has released its blocks, the first `numFiled` of which are filed. Returns what of it is to be kept elsewhere as well, if
-   * anything is.
+   * A sequence has released its blocks, which it still lists. Returns what of it is to be kept elsewhere as well, if anything is.
    */
-  released({ request, blockHashes }: Sequence, blocks: readonly number[]): KeptUntil | null {
+  released(sequence: Sequence): KeptUntil | null {
+    const { request, blockHashes } = sequence;
     const { retention, cacheSalt: owner } = request;
     if (retention?.keep === "none" || blockHashes === null) return null;
+    if (this.#fanOuts.size === 0 && retention?.ttlMs == null) return null;
+    const blocks = sequence.blocks.slice(0, sequence.numFiledBlocks);
     const { nowMs } = this.#leases;
     const maxHeld = this.#maxHeld;
     let kept: KeptUntil | null = null;
