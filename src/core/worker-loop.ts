@@ -374,7 +374,7 @@ export class WorkerLoop {
   }
 
   #turn(nowMs: number): void {
-    this.#blocks.leases.expire(nowMs);
+    this.#blocks.advance(nowMs);
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
     if (this.#scheduler.planInFlight === null) {
