@@ -11,7 +11,6 @@ const EARLY_QUANTILE = 0.1;
 const LATE_QUANTILE = 0.9;
 /** A client's own word on the gap is believed with this margin. */
 const LATEST_FACTOR = 3;
-const LATEST_EXTRA_MS = 10_000;
 
 /** When a conversation is likely to come back, in milliseconds from the end of its last turn. */
 export interface ReturnEstimate {
@@ -48,8 +47,7 @@ export function estimateReturn(own: readonly number[], fleet: GapHistogram): Ret
 
 /** What a client says of its next turn stands for an estimate. */
 export function announcedReturn(nextTurnMs: number): ReturnEstimate {
-  const lateMs = Math.max(LATEST_FACTOR * nextTurnMs, nextTurnMs + LATEST_EXTRA_MS);
-  return { earlyMs: nextTurnMs, lateMs, probability: 1 };
+  return { earlyMs: nextTurnMs, lateMs: LATEST_FACTOR * nextTurnMs, probability: 1 };
 }
 
 /** The gap below which `wanted` of the mass lies. */

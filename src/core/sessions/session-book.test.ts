@@ -79,7 +79,7 @@ describe("SessionBook", () => {
     const book = new SessionBook();
     const request = turn("a", 1, 4, { nextTurnMs: 3000 });
     book.arrived(request, 0);
-    expect(book.ended(request, 100)).toMatchObject({ earlyMs: 3000, lateMs: 13_000, probability: 1 });
+    expect(book.ended(request, 100)).toMatchObject({ earlyMs: 3000, lateMs: 9000, probability: 1 });
   });
 
   it("waits for the last choice of a turn, and takes a branch for another conversation", () => {

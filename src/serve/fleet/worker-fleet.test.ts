@@ -1,8 +1,11 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
-import { makeHello } from "../../../test/support/link-worker.ts";
+import { IDLE_LOAD, makeHello } from "../../../test/support/link-worker.ts";
+import { makeRequest } from "../../../test/support/make.ts";
 import { Dispatcher } from "../../core/dispatch/dispatcher.ts";
 import { createLoadPlacement, type FleetEvent, type PlacementPolicy } from "../../core/router/placement.ts";
+import { SessionBook } from "../../core/sessions/session-book.ts";
+import type { TurnExpectation } from "../../core/sessions/turn-expectation.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { Registry } from "../telemetry/metrics.ts";
 import { registerFleetMetrics } from "./fleet-metrics.ts";
@@ -65,6 +68,47 @@ describe("WorkerFleet", () => {
     expect(text).toContain("twofold_router_kv_event_dropped_total 3");
     expect(text).toContain("twofold_router_kv_event_gaps_total 1");
     expect(text).toContain("twofold_router_kv_event_resyncs_total 1");
+    fleet.close();
+  });
+
+  it("tells a worker that brings KV up, and no other, when the next turn is expected", () => {
+    const placement = createLoadPlacement({ localPrefillBelowTokens: 0 });
+    const limits = { maxRequests: 10, maxWaitMs: 1000, maxAttempts: 3 };
+    const logger = createLogger({ level: "silent", destination: new PassThrough() });
+    const dispatcher = new Dispatcher({ placement, ...limits, sessions: new SessionBook() });
+    const fleet = new WorkerFleet({ dispatcher, contextTokens: 100, nowMs: () => 5, logger });
+    const expected: TurnExpectation[] = [];
+    fleet.addWorker(makeHello(), {
+      submit: async () => {},
+      cancel: async () => {},
+      expect: async (expectation) => {
+        expected.push(expectation);
+        throw new Error("the worker can't be reached");
+      },
+      snapshotKv: async () => {},
+      close: () => {},
+    });
+    const listener = { onPlaced() {}, onCached() {}, onTokens() {}, onFinish() {}, onError() {} };
+    const turn = (id: string) => {
+      const knownBlockHashes = Int32Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+      fleet.submit({ ...makeRequest({ id, nextTurnMs: 700 }), knownBlockHashes }, listener);
+      fleet.onWorkerEvent("w1", {
+        kind: "finish",
+        requestId: id,
+        epoch: 1,
+        reason: "stop",
+        numOutputTokens: 0,
+      });
+    };
+    turn("before it has said what it does");
+    const bytes = { started: 0, used: 0, wasted: 0 };
+    const prefetch = { expected: 0, came: 0, pending: 0, bytes: { host: bytes, device: bytes } };
+    fleet.onWorkerEvent("w1", { kind: "load", load: { ...IDLE_LOAD, prefetch } });
+    turn("after that");
+    expect(expected).toMatchObject([
+      { numBlocks: 2, earlyMs: 700, probability: 1, owner: { cacheSalt: "" } },
+    ]);
+    expect([...expected[0]!.lastHash]).toEqual([5, 6, 7, 8]);
     fleet.close();
   });
 });
