@@ -28,6 +28,8 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
+          // What is compiled runs as it is.
+          server: { deps: { external: [/\/dist\//] } },
           include: ["test/e2e/**/*.test.ts"],
           pool: "forks",
           fileParallelism: false,

@@ -6,6 +6,7 @@
  *   npm run bench:routing -- --policies=priced,load   only these
  *   npm run bench:routing -- --only=conversation,…    cells with one of these words in their name
  *   npm run bench:routing -- --seeds=2
+ *   npm run bench:routing -- --goals                  the others, and priced once more with each request's goal for the first token
  *   npm run bench:routing -- --keep=FILE              runs that the file has are not run again, others are added to it
  */
 
@@ -17,7 +18,7 @@ import type { RunResult } from "../src/protocol/simulation-schema.ts";
 import { estimate } from "../src/twin/report/statistics.ts";
 import { runTasks } from "../src/twin/run/run-pool.ts";
 import { report } from "./lib/report.ts";
-import { type Cell, cells, scenarioOf } from "./lib/routing-cells.ts";
+import { type Cell, cells, scenarioOf, WITH_GOALS } from "./lib/routing-cells.ts";
 import { unlimitedHitRate } from "./lib/unlimited-cache.ts";
 
 /** The policy that the others are compared with. */
@@ -55,6 +56,7 @@ const option = (name: string): string | undefined =>
 /** Policies of papers' scenarios, which do not look at caches or have pools of their own, are no rivals here. */
 const OTHERS = new Set(["token-jsq", "mixed-pool", "fewest-requests", "random"]);
 const policies = option("policies")?.split(",") ?? PLACEMENT_POLICY_NAMES.filter((name) => !OTHERS.has(name));
+if (process.argv.includes("--goals")) policies.push(WITH_GOALS);
 const keepFile = option("keep");
 const kept = new Map<string, Figures>();
 if (keepFile !== undefined && existsSync(keepFile)) {

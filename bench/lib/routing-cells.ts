@@ -74,6 +74,9 @@ export function cells(): { readonly present: readonly Cell[]; readonly missing: 
   return { present, missing: WORKLOADS.filter(({ path }) => !existsSync(path)).map(({ name }) => name) };
 }
 
+/** A fleet of `priced` whose requests say what first token they would be good with. Rivals have nothing that they could do about it. */
+export const WITH_GOALS = "priced-goals";
+
 /**
  * A scenario with one fleet per policy, all alike: eight workers of four H100s each with a 70 B model in FP8. Split: five
  * read prompts and three generate.
@@ -84,13 +87,16 @@ export function scenarioOf(cell: Cell, policies: readonly string[], seed: number
     cell.shape === "aggregated"
       ? [`{ name: w, role: both, count: 8, ${worker} }`]
       : [`{ name: p, role: prefill, count: 5, ${worker} }`, `{ name: d, role: decode, count: 3, ${worker} }`];
+  const goalMs = cell.workload === "agents" ? 10_000 : 4000;
+  const placementOf = (policy: string): string =>
+    policy === WITH_GOALS ? `{ policy: priced, firstTokenGoalMs: ${goalMs} }` : `{ policy: ${policy} }`;
   return `
 name: Routing, ${cell.workload}, ${cell.load}, ${cell.shape}
 model: llama-3.1-70b
 fleets:
-${policies.map((policy) => `  ${policy}: { workers: [${pools.join(", ")}], placement: { policy: ${policy} } }`).join("\n")}
+${policies.map((policy) => `  ${policy}: { workers: [${pools.join(", ")}], placement: ${placementOf(policy)} }`).join("\n")}
 workload: ${cell.section(seed)}
 slo:
-  good: { kind: requests, ttftMs: ${cell.workload === "agents" ? 10_000 : 4000}, tpotMs: 50 }
+  good: { kind: requests, ttftMs: ${goalMs}, tpotMs: 50 }
 `;
 }

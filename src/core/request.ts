@@ -78,6 +78,8 @@ export interface Request {
   readonly cacheSalt: string;
   /** Smaller is served first; equal priorities are served in order of arrival. */
   readonly priority: number;
+  /** The client would like the first token within this time of its arrival: a wish to placement, nothing ends. Absent: nobody has said. */
+  readonly firstTokenGoalMs?: number;
   /** What the client expects of this prompt's KV after the request. Absent: nothing in particular. */
   readonly retention?: Retention;
   /** How many requests the client expects to begin with this prompt, itself included. Absent: unknown. */

@@ -372,7 +372,7 @@ export class WorkerLoop {
   }
 
   #turn(nowMs: number): void {
-    this.#blocks.leases.expire(nowMs);
+    this.#blocks.advance(nowMs);
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
     const isIdle = this.#scheduler.planInFlight === null;

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { DispatchEntry, DispatchInput } from "../core/dispatch/recorded-dispatcher.ts";
-import type { PlacementDecision } from "../core/router/placement.ts";
+import type { PlacementCandidate, PlacementDecision } from "../core/router/placement.ts";
 import type { RequestEvent } from "../core/worker-effects.ts";
 import { countSchema, encodeHashes, encodeReport, hashesSchema, reportSchema } from "./report-codec.ts";
 
@@ -14,6 +14,12 @@ export const MAX_RECORD_BYTES = 1024 * 1024 * 1024;
 const MAX_PROMPT_BLOCKS = 1024 * 1024;
 const MAX_NAME_LENGTH = 256;
 const MAX_EVENTS = 1_000_000;
+
+/** Candidates of one decision that are kept: the winner and the cheapest others. A large fleet has thousands of pairs. */
+export const MAX_KEPT_CANDIDATES = 64;
+
+/** Terms of a candidate's cost. */
+const MAX_TERMS = 64;
 
 /** First line of a log: what was needed to decide besides the inputs. */
 export interface DispatchLogHeader {
@@ -100,6 +106,13 @@ export function decodeLogLine(line: string): DispatchLogLine {
   return entry.data as DispatchLogLine;
 }
 
+/** Those of a decision's candidates that are kept. */
+export function keptCandidates(candidates: readonly PlacementCandidate[]): readonly PlacementCandidate[] {
+  if (candidates.length <= MAX_KEPT_CANDIDATES) return candidates;
+  const [winner, ...others] = candidates;
+  return [winner!, ...others.sort((a, b) => a.cost - b.cost).slice(0, MAX_KEPT_CANDIDATES - 1)];
+}
+
 /**
  * A decision in one form, so that two of them are the same exactly when their texts are: keys in a fixed order, and numbers that JSON
  * lacks as text.
@@ -114,7 +127,7 @@ export function comparableDecision(decision: PlacementDecision): object {
     ...(candidates === undefined
       ? {}
       : {
-          candidates: candidates.map((candidate) => ({
+          candidates: keptCandidates(candidates).map((candidate) => ({
             prefillWorker: candidate.prefillWorker,
             decodeWorker: candidate.decodeWorker,
             fetch:
@@ -199,6 +212,7 @@ const requestSchema = z.strictObject({
   numResumedTokens: countSchema,
   maxOutputTokens: countSchema,
   priority: z.number(),
+  firstTokenGoalMs: amountSchema.exactOptional(),
   promptBlockHashes: hashesSchema(MAX_PROMPT_BLOCKS).nullable(),
 });
 
@@ -226,10 +240,13 @@ export const decisionSchema = z.strictObject({
         prefillWorker: nameSchema,
         decodeWorker: nameSchema,
         fetch: fetchSchema.nullable(),
-        terms: z.record(nameSchema, figureSchema),
+        terms: z
+          .record(nameSchema, figureSchema)
+          .refine((terms) => Object.keys(terms).length <= MAX_TERMS, `has more than ${MAX_TERMS} terms`),
         cost: figureSchema,
       }),
     )
+    .max(MAX_KEPT_CANDIDATES)
     .optional(),
 });
 

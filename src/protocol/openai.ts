@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { cacheHintFields } from "./cache-hints.ts";
 import { type ErrorCode, ServingError } from "./errors.ts";
+import { MAX_FIRST_TOKEN_GOAL_MS } from "./request-codec.ts";
 
 /** Limits on what one request may hold. Each exists so that a small body cannot cause unbounded work. */
 const MAX_MESSAGES = 2048;
@@ -131,6 +132,7 @@ const generationFields = {
   ignore_eos: z.boolean().optional(),
   min_tokens: z.int().min(0).optional(),
   priority: z.int().min(-MAX_INT32).max(MAX_INT32).optional(),
+  first_token_ms: z.int().min(1).max(MAX_FIRST_TOKEN_GOAL_MS).optional(),
   ...cacheHintFields,
   // Known, and refused below when they ask for something that does not exist here.
   response_format: z.object({ type: z.string() }).optional(),

@@ -26,6 +26,8 @@ export const MAX_RETENTION_MS = 30 * 24 * 3_600_000;
 
 /** Most requests that may be announced for one prompt. */
 export const MAX_FAN_OUT = 4096;
+/** Longest goal for a first token. */
+export const MAX_FIRST_TOKEN_GOAL_MS = 3_600_000;
 
 export const MAX_CACHE_SALT_LENGTH = 256;
 const MAX_ADDRESS_LENGTH = 512;
@@ -189,6 +191,7 @@ const requestSchema = z
         ttlMs: z.number().int().min(1).max(MAX_RETENTION_MS).nullable(),
       })
       .exactOptional(),
+    firstTokenGoalMs: z.number().int().min(1).max(MAX_FIRST_TOKEN_GOAL_MS).exactOptional(),
     expectedFanOut: z.number().int().min(1).max(MAX_FAN_OUT).exactOptional(),
     cacheShare: z.number().min(0).max(1).exactOptional(),
   })

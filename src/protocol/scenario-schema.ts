@@ -2,6 +2,7 @@ import { z } from "zod";
 import { EVICTION_NAMES } from "../core/kv/tiers/eviction.ts";
 import { blockSizeTokensSchema, placementPolicySchema, policySchema, roleSchema } from "./fleet-schema.ts";
 import { networkSchema } from "./network-schema.ts";
+import { MAX_FIRST_TOKEN_GOAL_MS } from "./request-codec.ts";
 import { sloSchema } from "./slo-schema.ts";
 import { workloadSchema } from "./workload-schema.ts";
 
@@ -135,6 +136,8 @@ const placementSchema = z.strictObject({
   temperature: z.number().min(0).max(100).default(0),
   /** Policies see how long each output will be, as some papers assume; nobody knows that in production. */
   knowsOutputLength: z.boolean().default(false),
+  /** Every request says that it would like its first token within this time; only `priced` acts on it. */
+  firstTokenGoalMs: z.int().min(1).max(MAX_FIRST_TOKEN_GOAL_MS).optional(),
 });
 
 const faultTime = { atSeconds: z.number().min(0).max(MAX_VIRTUAL_SECONDS) };

@@ -65,7 +65,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
         : { engine: "llama", modelPath: config.model.path! },
     );
     closers.push(() => tokenizer.close());
-    const record = await beginRecord(config, logger);
+    const record = await openRecord(config, logger);
     closers.push(() => record?.close());
     const fleet = createFleet(config, tokenizer, logger, record);
     closers.push(() => fleet.close());
@@ -74,6 +74,7 @@ export async function startServing(config: ServeConfig, host: ServeHost): Promis
     // The address is taken before any worker starts: a port in use is the commonest mistake, and quick to tell.
     const gateway = await openGateway({ config, tokenizer, fleet, logger, secret, modelName });
     const { url } = await gateway.listen();
+    record?.start();
     let local: LocalWorkers;
     try {
       local = await startWorkers({ config, host, fleet, tokenizer, logger, secret, closers });
@@ -105,7 +106,7 @@ function dispatcherLimits(config: ServeConfig): DispatcherLimits {
   return { maxRequests: MAX_REQUESTS, maxWaitMs, maxAttempts: MAX_ATTEMPTS };
 }
 
-function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
+function openRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecord> | null {
   if (config.record === undefined) return null;
   const { path, twofoldVersion } = config.record;
   const header = {
@@ -115,7 +116,7 @@ function beginRecord(config: ServeConfig, logger: Logger): Promise<DispatchRecor
     dispatcher: dispatcherLimits(config),
     blockSizeTokens: config.blockSizeTokens,
   };
-  return DispatchRecord.begin(path, header, { logger });
+  return DispatchRecord.open(path, header, { logger });
 }
 
 function createFleet(

@@ -45,6 +45,8 @@ export function fleetAssumptions(name: string, fleet: ScenarioFleet, values: Sce
   }
   const placement = fleet.placement ?? values.placement;
   if (placement.knowsOutputLength) statements.push("policies know how long each output will be");
+  if (placement.firstTokenGoalMs !== undefined)
+    statements.push(`requests ask for their first token within ${placement.firstTokenGoalMs} ms`);
   const paper = fleet.paper ?? values.paper;
   if (paper !== undefined) {
     statements.push(`paper mode: step times are those of the coarse model ${paper.model}, not of ours`);

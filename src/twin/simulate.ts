@@ -150,6 +150,7 @@ export class Simulation {
       maxRequests: values.limits.requestsInFlight,
       handoffWaitMs: values.limits.handoffWaitSeconds * 1000,
       outputBound: placement.knowsOutputLength ? "true" : values.limits.outputTokens,
+      ...(placement.firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs: placement.firstTokenGoalMs }),
       checks: false,
       maxVirtualMs: (values.limits.virtualSeconds ?? DEFAULT_VIRTUAL_SECONDS) * 1000,
     };

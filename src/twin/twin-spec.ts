@@ -87,6 +87,8 @@ export interface TwinSpec {
   readonly maxRequests: number;
   /** The longest output that policies see; the true length stays hidden. "true": policies see the true length (papers). */
   readonly outputBound: number | "true";
+  /** What every request says of its first token. Default: nothing. */
+  readonly firstTokenGoalMs?: number;
   /** Runs the checkers of every stateful class after every event: slow, for tests. */
   readonly checks: boolean;
   /** A run that has not ended by then stops and says so. */

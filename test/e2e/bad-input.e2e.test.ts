@@ -5,12 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { request } from "undici";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { complete } from "../support/completions.ts";
 import {
   type CliResult,
   MODEL_PATH,
   runCli,
+  runCliHere,
   type ServerProcess,
   type ServerWorker,
   startServer,
@@ -251,12 +252,17 @@ describe("a command line that cannot be run", () => {
     runDirectory = mkdtempSync(join(tmpdir(), "bad-input-run-"));
   });
   afterEach(() => {
+    vi.unstubAllEnvs();
     for (const path of [folder, runDirectory]) rmSync(path, { recursive: true });
   });
 
-  /** Runs `twofold serve` and checks what must hold of every failure. */
-  async function refused(args: readonly string[], env: Record<string, string> = {}): Promise<CliResult> {
-    const result = await runCli(["serve", "--port", "0", ...args], { TWOFOLD_RUN_DIR: runDirectory, ...env });
+  /** Runs `twofold serve`, in a process of its own or in this one, and checks what must hold of every failure. */
+  async function refused(
+    args: readonly string[],
+    { run = runCliHere as typeof runCli, runIn = runDirectory } = {},
+  ): Promise<CliResult> {
+    vi.stubEnv("TWOFOLD_RUN_DIR", runIn);
+    const result = await run(["serve", "--port", "0", ...args]);
     expect(result.stdout).toBe("");
     expect(result.stderr).not.toMatch(/^ {4}at /m);
     expect(result.stderr).toMatch(/^twofold: /m);
@@ -277,7 +283,7 @@ describe("a command line that cannot be run", () => {
   }
 
   it("names a flag that does not exist", async () => {
-    const { code, stderr } = await refused(["--prefil", "2"]);
+    const { code, stderr } = await refused(["--prefil", "2"], { run: runCli });
     expect(code).toBe(2);
     expect(stderr).toContain("--prefil");
     expect(stderr).toContain("--help");
@@ -313,7 +319,7 @@ describe("a command line that cannot be run", () => {
     const other = createServer().listen(0, "127.0.0.1");
     await once(other, "listening");
     const { port } = other.address() as AddressInfo;
-    const { code, stderr } = await refused(["--port", String(port)]);
+    const { code, stderr } = await refused(["--port", String(port)], { run: runCli });
     other.close();
     expect(code).toBe(1);
     expect(stderr).toContain(`Port ${port} on 127.0.0.1 is already in use`);
@@ -321,7 +327,7 @@ describe("a command line that cannot be run", () => {
 
   it("says how to name another folder for sockets when there is none", async () => {
     const below = join(file("regular-file", ""), "run");
-    const { code, stderr } = await refused([], { TWOFOLD_RUN_DIR: below });
+    const { code, stderr } = await refused([], { runIn: below });
     expect(code).toBe(1);
     expect(stderr).toContain(below);
     expect(stderr).toContain("name a writable one with TWOFOLD_RUN_DIR");
@@ -330,7 +336,7 @@ describe("a command line that cannot be run", () => {
 
   it("starts nothing when the folder for sockets has too long a path", async () => {
     const long = join(runDirectory, "long-".repeat(24));
-    const { code, stderr } = await refused([], { TWOFOLD_RUN_DIR: long });
+    const { code, stderr } = await refused([], { runIn: long });
     expect(code).toBe(1);
     expect(stderr).toContain("name a shorter one with TWOFOLD_RUN_DIR");
     expect(existsSync(long)).toBe(false);

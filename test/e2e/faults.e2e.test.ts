@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { complete } from "../support/completions.ts";
 import { type ServerProcess, startServer, untilGone } from "../support/server-process.ts";
 import { openStream } from "../support/sse-stream.ts";
@@ -16,9 +16,25 @@ const LONG_REQUEST = {
 };
 
 let server: ServerProcess;
-afterEach(async () => {
-  await server.stop();
+let settings: string | null = null;
+
+/** The server of the test before, if it was started with the same settings and all has gone well since; else a new one. */
+async function startUnlessRunning(args: readonly string[]): Promise<void> {
+  if (settings === args.join(" ")) return;
+  await stop();
+  server = await startServer(args);
+  settings = args.join(" ");
+}
+
+async function stop(): Promise<void> {
+  if (settings !== null) await server.stop();
+  settings = null;
+}
+
+afterEach(async ({ task }) => {
+  if (task.result?.state === "fail") await stop();
 });
+afterAll(stop);
 
 async function pidOf(role: string): Promise<number> {
   const workers = await server.untilWorkers(`a ready ${role} worker`, (seen) =>
@@ -27,9 +43,11 @@ async function pidOf(role: string): Promise<number> {
   return workers.find((worker) => worker.role === role && worker.state === "ready")!.pid!;
 }
 
+/** Together they kill a worker less often than the brake on restarts allows. */
 describe("when a worker is killed", () => {
+  beforeEach(() => startUnlessRunning(SLOW_STUB));
+
   it("ends a stream that had begun with the in-band error, and serves the next request", async () => {
-    server = await startServer(SLOW_STUB);
     const stream = await openStream(`${server.url}/v1/completions`, LONG_REQUEST);
     expect((await stream.next()).choices).toHaveLength(1);
     process.kill(await pidOf("decode"), "SIGKILL");
@@ -42,8 +60,44 @@ describe("when a worker is killed", () => {
     expect(next.usage?.completion_tokens).toBe(4);
   });
 
+  it("goes on decoding what had been handed over when the prefill worker dies", async () => {
+    const stream = await openStream(`${server.url}/v1/completions`, { ...LONG_REQUEST, max_tokens: 60 });
+    await stream.next();
+    await stream.next();
+    await stream.next();
+    process.kill(await pidOf("prefill"), "SIGKILL");
+    const rest = await stream.rest();
+    expect(rest.at(-1)?.choices?.[0]?.finish_reason).toBe("length");
+    expect(stream.sawDone).toBe(true);
+  });
+
+  it("ends and restarts a worker that stands still without dying", async () => {
+    const pid = await pidOf("decode");
+    process.kill(pid, "SIGSTOP");
+    await server.untilWorkers("a new decode worker", (seen) =>
+      seen.some((worker) => worker.role === "decode" && worker.state === "ready" && worker.pid !== pid),
+    );
+    await untilGone([pid]);
+    expect((await complete(server.url, { ...LONG_REQUEST, max_tokens: 2 })).error).toBeNull();
+  });
+
+  it("lets running requests finish on SIGTERM and refuses new ones", async () => {
+    const stream = await openStream(`${server.url}/v1/completions`, { ...LONG_REQUEST, max_tokens: 40 });
+    await stream.next();
+    const pids = (await server.workers()).map((worker) => worker.pid!);
+    settings = null;
+    const stopped = server.stop();
+    const rest = await stream.rest();
+    expect(rest.at(-1)?.choices?.[0]?.finish_reason).toBe("length");
+    expect(await stopped).toBe(0);
+    await untilGone(pids);
+  });
+});
+
+describe("when a worker is killed before it has answered, and then the server", () => {
+  beforeEach(() => startUnlessRunning([...SLOW_STUB, "--stub-prefill-ms-per-token", "10"]));
+
   it("places requests that have not begun on the worker that comes back", async () => {
-    server = await startServer([...SLOW_STUB, "--stub-prefill-ms-per-token", "10"]);
     const pid = await pidOf("prefill");
     // Prompts that share nothing, so that each takes more than a second to prefill.
     const bodies = ["red", "blue", "green"].map((word) => ({
@@ -64,31 +118,18 @@ describe("when a worker is killed", () => {
     expect(await pidOf("prefill")).not.toBe(pid);
   });
 
-  it("goes on decoding what had been handed over when the prefill worker dies", async () => {
-    server = await startServer(SLOW_STUB);
-    const stream = await openStream(`${server.url}/v1/completions`, { ...LONG_REQUEST, max_tokens: 60 });
-    await stream.next();
-    await stream.next();
-    await stream.next();
-    process.kill(await pidOf("prefill"), "SIGKILL");
-    const rest = await stream.rest();
-    expect(rest.at(-1)?.choices?.[0]?.finish_reason).toBe("length");
-    expect(stream.sawDone).toBe(true);
+  it("leaves no worker behind after SIGKILL", async () => {
+    const pids = (await server.workers()).map((worker) => worker.pid!);
+    expect(pids).toHaveLength(2);
+    settings = null;
+    server.kill("SIGKILL");
+    await untilGone([server.pid, ...pids]);
   });
+});
 
-  it("ends and restarts a worker that stands still without dying", async () => {
-    server = await startServer(SLOW_STUB);
-    const pid = await pidOf("decode");
-    process.kill(pid, "SIGSTOP");
-    await server.untilWorkers("a new decode worker", (seen) =>
-      seen.some((worker) => worker.role === "decode" && worker.state === "ready" && worker.pid !== pid),
-    );
-    await untilGone([pid]);
-    expect((await complete(server.url, { ...LONG_REQUEST, max_tokens: 2 })).error).toBeNull();
-  });
-
+describe("when a worker is killed again and again", () => {
   it("answers 503 with Retry-After, not an endless wait, while nothing can serve", async () => {
-    server = await startServer([...SLOW_STUB]);
+    await startUnlessRunning(SLOW_STUB);
     // A crash loop: killed whenever it comes up, until the brake stops the restarts.
     for (;;) {
       const seen = await server.workers();
@@ -107,27 +148,6 @@ describe("when a worker is killed", () => {
     expect(ready.status).toBe(503);
     const live = await fetch(`${server.url}/livez`);
     expect(live.status).toBe(200);
-  });
-});
-
-describe("when the server itself ends", () => {
-  it("leaves no worker behind after SIGKILL", async () => {
-    server = await startServer(SLOW_STUB);
-    const pids = (await server.workers()).map((worker) => worker.pid!);
-    expect(pids).toHaveLength(2);
-    server.kill("SIGKILL");
-    await untilGone([server.pid, ...pids]);
-  });
-
-  it("lets running requests finish on SIGTERM and refuses new ones", async () => {
-    server = await startServer(SLOW_STUB);
-    const stream = await openStream(`${server.url}/v1/completions`, { ...LONG_REQUEST, max_tokens: 40 });
-    await stream.next();
-    const pids = (await server.workers()).map((worker) => worker.pid!);
-    const stopped = server.stop();
-    const rest = await stream.rest();
-    expect(rest.at(-1)?.choices?.[0]?.finish_reason).toBe("length");
-    expect(await stopped).toBe(0);
-    await untilGone(pids);
+    await stop();
   });
 });

@@ -8,7 +8,7 @@ import { DispatchLogReader } from "../../src/twin/replay/dispatch-log-reader.ts"
 import { hashKeys } from "../../src/twin/replay/recorded-traffic.ts";
 import { complete } from "../support/completions.ts";
 import { type EventFilter, startEventFilter } from "../support/event-filter.ts";
-import { CLI_PATH, runCli, type ServerProcess, startServer } from "../support/server-process.ts";
+import { CLI_PATH, runCliHere, type ServerProcess, startServer } from "../support/server-process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "twofold-kv-events-"));
 const path = (name: string) => join(folder, name);
@@ -89,5 +89,5 @@ it("a gateway that misses KV events asks for a snapshot, and knows then what it 
   await untilCounted([4, 1, 1, 1]);
   expect(await gateway.stop()).toBe(0);
   expect(known(path("log"))).toEqual({ requests: [true, true, true, true], numSnapshots: 2 });
-  expect((await runCli(["replay", path("log")])).stdout).toContain("4 of 4 the same");
+  expect((await runCliHere(["replay", path("log")])).stdout).toContain("4 of 4 the same");
 });

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { runCli, startServer } from "../support/server-process.ts";
+import { runCli, runCliHere, startServer } from "../support/server-process.ts";
 
 const SCENARIO = `
 name: Recorded
@@ -28,7 +28,7 @@ describe("twofold replay", () => {
 
   it("makes the decisions of a server once more, which left no text in the record", async () => {
     const server = await startServer(
-      ["--engine", "stub", "--prefill", "2", "--decode", "2", "--record", log],
+      ["--engine", "stub", "--prefill", "1", "--decode", "2", "--record", log],
       { TWOFOLD_RUN_DIR: join(folder, "run") },
     );
     const ask = (content: string) =>
@@ -62,8 +62,8 @@ describe("twofold replay", () => {
   it("makes the decisions of a run of the twin once more, and notices one that was changed", async () => {
     const scenario = join(folder, "scenario.yaml");
     writeFileSync(scenario, SCENARIO);
-    expect((await runCli(["simulate", scenario, "--seeds", "1", "--record", log])).code).toBe(0);
-    const good = await runCli(["replay", log]);
+    expect((await runCliHere(["simulate", scenario, "--seeds", "1", "--record", log])).code).toBe(0);
+    const good = await runCliHere(["replay", log]);
     expect(good).toMatchObject({ code: 0, stderr: "" });
     expect(good.stdout).toContain("100 of 100 the same");
     const changed = readFileSync(log, "utf8").replace(
@@ -71,13 +71,13 @@ describe("twofold replay", () => {
       '"prefillWorker":"prefill-9"',
     );
     writeFileSync(log, changed);
-    const bad = await runCli(["replay", log]);
+    const bad = await runCliHere(["replay", log]);
     expect(bad.code).toBe(1);
     expect(bad.stdout).toContain("99 of 100 the same");
     expect(bad.stdout).toMatch(/first difference: request \S+, line \d+/);
     const damaged = `${changed.slice(0, 5000)}\n${changed.slice(5000)}`;
     writeFileSync(log, damaged);
-    expect(await runCli(["replay", log])).toMatchObject({
+    expect(await runCliHere(["replay", log])).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/log\.jsonl:\d+: is not JSON/),
     });

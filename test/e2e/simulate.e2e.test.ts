@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import type { SimulationResult } from "../../src/protocol/simulation-schema.ts";
-import { runCli } from "../support/server-process.ts";
+import { runCli, runCliHere } from "../support/server-process.ts";
 
 const SCENARIO = `
 name: Two ways
@@ -51,7 +51,7 @@ describe("twofold simulate", () => {
 
   it("writes a page and a trace that stand alone", async () => {
     const [page, trace] = [join(folder, "report.html"), join(folder, "trace.json")];
-    const { code } = await runCli([
+    const { code } = await runCliHere([
       "simulate",
       scenario,
       "--html",
@@ -88,7 +88,7 @@ describe("twofold simulate", () => {
     ],
   ])("refuses %s with its line", async (_, from, to, message) => {
     writeFileSync(scenario, SCENARIO.replace(from, to));
-    const { code, stdout, stderr } = await runCli(["simulate", scenario, "--json"]);
+    const { code, stdout, stderr } = await runCliHere(["simulate", scenario, "--json"]);
     expect(stdout).toBe("");
     expect(stderr).toMatch(message);
     expect(code).toBe(2);

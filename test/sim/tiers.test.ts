@@ -94,7 +94,9 @@ describe("worker loops with lower tiers", () => {
           );
           const requests: Request[] = [];
           for (const [i, { make, isSplit, isCancelled, numSteps, expected }] of rounds.entries()) {
-            const request = hashed(make(i));
+            const retention = { keep: "default", ttlMs: numSteps + 1 } as const;
+            const wishes = i % 3 === 0 ? { retention } : i % 3 === 1 ? { expectedFanOut: 3 } : {};
+            const request = hashed({ ...make(i), ...wishes });
             requests.push(request);
             if (isSplit) fleet.split(request, "p", "d");
             else fleet.local(request, "d");

@@ -128,7 +128,7 @@ export class Dispatcher {
   submit(request: Request, nowMs: number): "accepted" | "queue_full" {
     assert(!this.#flights.has(request.id), "a request id is used twice");
     if (this.#flights.size >= this.#options.maxRequests) return "queue_full";
-    const flight = newFlight(request, nowMs + this.#options.maxWaitMs);
+    const flight = newFlight(request, nowMs, this.#options.maxWaitMs);
     this.#flights.set(request.id, flight);
     this.#options.sessions?.arrived(request, nowMs);
     this.#place(flight, nowMs);
@@ -238,7 +238,7 @@ export class Dispatcher {
 
   #place(flight: Flight, nowMs: number): void {
     const { request } = flight;
-    const query = queryOf(request, nowMs);
+    const query = queryOf(flight, nowMs);
     const { numPromptTokens: numTokens, maxOutputTokens } = query;
     const decision = this.#options.placement.place(query, this.#ledger.views(), this.#ledger.extremes());
     if (decision === null) {

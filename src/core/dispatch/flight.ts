@@ -7,6 +7,8 @@ import { HASH_WORDS } from "../tokens/block-hash.ts";
 /** One request over all its attempts. */
 export interface Flight {
   readonly request: Request;
+  readonly arrivedAtMs: number;
+  /** How long it may wait for a worker. */
   readonly deadlineMs: number;
   /** Attempt under way; 0 before the first. The request's epoch on the workers. */
   epoch: number;
@@ -26,10 +28,11 @@ export interface Flight {
   finish: { readonly reason: FinishReason; readonly numOutputTokens: number } | null;
 }
 
-export function newFlight(request: Request, deadlineMs: number): Flight {
+export function newFlight(request: Request, arrivedAtMs: number, maxWaitMs: number): Flight {
   return {
     request,
-    deadlineMs,
+    arrivedAtMs,
+    deadlineMs: arrivedAtMs + maxWaitMs,
     epoch: 0,
     decision: null,
     booking: null,
@@ -96,13 +99,14 @@ export function forgetUnsent(flight: Flight): void {
 }
 
 /** What placement is asked for a request: no text, and of the output only the bound. */
-export function queryOf(request: Request, nowMs: number): PlacementQuery {
+export function queryOf({ request, arrivedAtMs }: Flight, nowMs: number): PlacementQuery {
   const numResumed = request.resumedTokens.length;
+  const { firstTokenGoalMs } = request;
   return {
     requestId: request.id,
     nowMs,
     priority: request.priority,
-    firstTokenDeadlineMs: null,
+    firstTokenDeadlineMs: firstTokenGoalMs === undefined ? null : arrivedAtMs + firstTokenGoalMs,
     numPromptTokens: request.promptTokens.length + numResumed,
     maxOutputTokens: request.maxOutputTokens - numResumed,
     promptBlockHashes: promptBlockHashesOf(request),

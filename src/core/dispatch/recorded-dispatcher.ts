@@ -19,6 +19,8 @@ export interface RecordedRequest {
   readonly numResumedTokens: number;
   readonly maxOutputTokens: number;
   readonly priority: number;
+  /** Absent: nobody has said. */
+  readonly firstTokenGoalMs?: number;
   /** Of the prompt's full blocks; null where they are not known before placement. */
   readonly promptBlockHashes: Int32Array | null;
 }
@@ -184,6 +186,7 @@ function recordedRequest(request: Request): RecordedRequest {
     numResumedTokens: request.resumedTokens.length,
     maxOutputTokens: request.maxOutputTokens,
     priority: request.priority,
+    ...(request.firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs: request.firstTokenGoalMs }),
     promptBlockHashes: promptBlockHashesOf(request),
   };
 }
@@ -236,7 +239,7 @@ export function repeatInput(dispatcher: Dispatcher, input: DispatchInput): void 
 
 /** A request that is decided on as the recorded one was. */
 function asRequest(recorded: RecordedRequest): Request {
-  const { promptBlockHashes } = recorded;
+  const { promptBlockHashes, firstTokenGoalMs } = recorded;
   return {
     id: recorded.id,
     epoch: 0,
@@ -248,6 +251,7 @@ function asRequest(recorded: RecordedRequest): Request {
     sampling: GREEDY,
     cacheSalt: "",
     priority: recorded.priority,
+    ...(firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs }),
     ...(promptBlockHashes === null
       ? {}
       : {

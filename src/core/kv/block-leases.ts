@@ -30,6 +30,7 @@ export class BlockLeases {
   readonly #byEnd = new EvictionQueue<Lease>();
   readonly #heldBy = new Map<string, number>();
   #numLeases = 0;
+  #nowMs = 0;
 
   constructor(pool: BlockPool) {
     this.#pool = pool;
@@ -41,9 +42,9 @@ export class BlockLeases {
     return this.#heldBy.get(owner) ?? 0;
   }
 
-  /** When the next lease ends. */
-  get nextEndMs(): number {
-    return this.#byEnd.first()?.rank ?? Number.POSITIVE_INFINITY;
+  /** The time that `expire` was told last. */
+  get nowMs(): number {
+    return this.#nowMs;
   }
 
   /**
@@ -53,19 +54,20 @@ export class BlockLeases {
   take(blocks: readonly number[], options: { owner: string; untilMs: number; maxHeld: number }): number {
     if (this.#leases.size >= MAX_LEASES) return 0;
     const number = ++this.#numLeases;
-    const { owner, untilMs, maxHeld } = options;
+    const { owner, untilMs } = options;
     const taken: number[] = [];
-    for (const block of blocks) {
+    // The end of a chain goes before its beginning, also among those that are kept.
+    for (const block of this.#keepable(blocks, options).toReversed()) {
+      if (!this.#pool.keep(block)) continue;
       const earlier = this.#leaseOf(block);
-      if (!this.#pool.isHashed(block) || (earlier !== undefined && earlier.rank >= untilMs)) continue;
-      const held = this.heldBy(owner) + (earlier?.owner === owner ? 0 : 1);
-      if (held > maxHeld || !this.#pool.keep(block)) break;
+      if (earlier !== undefined && earlier.rank >= untilMs) continue;
       this.drop(block);
       this.#setLease(block, number);
       this.#heldBy.set(owner, this.heldBy(owner) + 1);
       taken.push(block);
     }
     if (taken.length === 0) return 0;
+    taken.reverse();
     const lease = {
       number,
       owner,
@@ -80,6 +82,21 @@ export class BlockLeases {
     return number;
   }
 
+  /** The leading blocks that can be kept. */
+  #keepable(blocks: readonly number[], { owner, maxHeld }: { owner: string; maxHeld: number }): number[] {
+    let room = this.#pool.keepable.room;
+    let held = this.heldBy(owner);
+    const chosen: number[] = [];
+    for (const block of blocks) {
+      if (!this.#pool.isHashed(block)) break;
+      if (this.#leaseOf(block)?.owner !== owner) held++;
+      if (!this.#pool.isKept(block) && this.#pool.refs(block) === 0) room--;
+      if (held > maxHeld || room < 0) break;
+      chosen.push(block);
+    }
+    return chosen;
+  }
+
   /** Ends a lease before its time: its blocks are like any others that were used just now. One that is over already is no error. */
   end(number: number): void {
     const lease = this.#leases.get(number);
@@ -88,6 +105,7 @@ export class BlockLeases {
 
   /** Ends leases whose time is over: their blocks go before others, for their turn was when they were taken. */
   expire(nowMs: number): void {
+    this.#nowMs = Math.max(this.#nowMs, nowMs);
     for (let lease = this.#byEnd.first(); lease !== null && lease.rank <= nowMs; lease = this.#byEnd.first())
       this.#close(lease, "old");
   }

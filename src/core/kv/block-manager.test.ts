@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { KvCells } from "../../../test/support/kv-cells.ts";
 import { makeSequence, tokenRange } from "../../../test/support/make.ts";
 import type { Sequence } from "../sequence.ts";
-import { BlockManager, type BlockManagerOptions } from "./block-manager.ts";
+import { BlockManager } from "./block-manager.ts";
+import type { BlockManagerOptions } from "./block-manager-options.ts";
 
 const OPTIONS: BlockManagerOptions = { numBlocks: 16, blockSizeTokens: 4, numSlots: 8, modelId: "m" };
 

@@ -3,6 +3,7 @@ import type { Sequence } from "../sequence.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
 import { assert } from "../util/assert.ts";
 import { BlockLeases } from "./block-leases.ts";
+import type { BlockManagerOptions } from "./block-manager-options.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { BlockRecords } from "./block-records.ts";
 import { CacheShares } from "./cache-shares.ts";
@@ -10,30 +11,13 @@ import { CachedChains } from "./cached-chains.ts";
 import { HashChains } from "./hash-chains.ts";
 import { type KvEffect, KvEffects } from "./kv-effects.ts";
 import type { KvEventLog } from "./kv-event-log.ts";
-import type { KvRange } from "./kv-ops.ts";
+import { forRuns, type KvRange } from "./kv-ops.ts";
+import { RetentionWishes } from "./retention-wishes.ts";
 import { SlotTable } from "./slot-table.ts";
 import type { KvTiers } from "./tiers/kv-tiers.ts";
 
 /** Part of the cached blocks that can be kept after all others, for requests that ask for it. */
 const MAX_KEPT_SHARE = 0.5;
-
-export interface BlockManagerOptions {
-  readonly numBlocks: number;
-  readonly blockSizeTokens: number;
-  /** How many sequences the engine can tell apart, retained ones included. */
-  readonly numSlots: number;
-  /** Part of every block hash. */
-  readonly modelId: string;
-  /**
-   * The most blocks that are kept for reuse while no sequence uses them; 0 turns prefix caching off. By default all. An engine
-   * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
-   */
-  readonly maxCachedBlocks?: number;
-  /** Lower tiers, to which KV goes when its sequence gives it up. */
-  readonly tiers?: KvTiers;
-  /** Is told which prefixes can be found. Without it nothing is kept or reported. */
-  readonly kvEvents?: KvEventLog | undefined;
-}
 
 type Keep = Retention["keep"];
 
@@ -57,6 +41,7 @@ export class BlockManager {
   readonly #shares: CacheShares;
   /** Cached blocks that are kept after others until a time. */
   readonly leases: BlockLeases;
+  readonly #wishes: RetentionWishes;
   /** Asked when there is not enough room: gives up what is held for nobody who has come yet. */
   yieldRoom: (() => void) | null = null;
   #numFilings = 0;
@@ -70,6 +55,7 @@ export class BlockManager {
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
     this.leases = new BlockLeases(this.#pool);
+    this.#wishes = new RetentionWishes(this.leases, this.#maxCachedBlocks);
     this.#tiers = options.tiers ?? null;
     this.#records = this.#pool.records;
     this.#slots = new SlotTable({ ...options, records: this.#records });
@@ -140,7 +126,14 @@ export class BlockManager {
     this.#sharePrefix(sequence, matched);
     const grown = this.grow(sequence, numTokens);
     assert(grown, "blocks that were there are gone");
+    this.#wishes.admitted(sequence, this.blockSizeTokens);
     return true;
+  }
+
+  /** It is so late: what was kept until now is like any other. */
+  advance(nowMs: number): void {
+    this.leases.expire(nowMs);
+    this.#tiers?.advance(nowMs);
   }
 
   /**
@@ -212,12 +205,18 @@ export class BlockManager {
       );
     this.#dropUnfiled(sequence);
     this.#releaseAll(sequence, keep);
+    if (!comesBack) this.#keepAsWished(sequence);
     this.#slots.leave(sequence.slot);
     sequence.blocks.length = 0;
     sequence.slot = -1;
     sequence.numComputedTokens = 0;
     sequence.numFiledBlocks = 0;
     this.#trimCache(sequence.request);
+  }
+
+  #keepAsWished(sequence: Sequence): void {
+    const kept = this.#wishes.released(sequence);
+    if (kept !== null) this.#tiers?.keep(sequence.blockHashes!, kept, sequence.request.cacheSalt);
   }
 
   /** The end of a prefix is reused before its beginning, on which more depends. */
@@ -284,7 +283,7 @@ export class BlockManager {
     }
     const ranges: KvRange[] = [];
     const offset = firstBlock * this.blockSizeTokens;
-    this.#forRuns(homes, (slot, start, end) =>
+    forRuns(homes, this.blockSizeTokens, (slot, start, end) =>
       ranges.push({ slot, start: offset + start, end: offset + end }),
     );
     return ranges;
@@ -304,10 +303,10 @@ export class BlockManager {
       this.#pool.retain(block);
       sequence.blocks.push(block);
     }
-    this.#forRuns(formerHomes, (home, start, end) => {
+    forRuns(formerHomes, this.blockSizeTokens, (home, start, end) => {
       this.#effects.op({ kind: "share", slot: home, to: sequence.slot, start, end });
     });
-    this.#forRuns(formerHomes, (home, start, end) => {
+    forRuns(formerHomes, this.blockSizeTokens, (home, start, end) => {
       if (!this.#slots.isActive(home)) this.#effects.drop(home, start, end);
     });
     sequence.blocks.forEach((block, depth) => {
@@ -358,16 +357,6 @@ export class BlockManager {
     }
   }
 
-  /** Calls `visit` for each maximal run of equal values, with the token range that it spans. */
-  #forRuns(values: readonly number[], visit: (value: number, start: number, end: number) => void): void {
-    for (let from = 0; from < values.length; ) {
-      let to = from + 1;
-      while (to < values.length && values[to] === values[from]) to++;
-      visit(values[from]!, from * this.blockSizeTokens, to * this.blockSizeTokens);
-      from = to;
-    }
-  }
-
   /** Throws unless pool, slots and the given sequences (all that hold blocks) agree. Linear in the number of blocks. */
   checkInvariants(holders: Iterable<Sequence>): void {
     const refs = new Map<number, number>();
@@ -387,6 +376,7 @@ export class BlockManager {
     this.#shares.checkInvariants((block) => this.#pool.isHashed(block) && this.#pool.refs(block) === 0);
     this.#slots.checkInvariants(active);
     this.leases.checkInvariants();
+    this.#wishes.checkInvariants();
     for (let block = 0; block < this.numBlocks; block++) {
       assert(
         this.#pool.isHashed(block) === (this.#slots.home(block) !== -1),

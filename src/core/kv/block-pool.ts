@@ -157,12 +157,11 @@ export class BlockPool {
     this.#link(first, this.#cached);
   }
 
-  /** From now on a filed block is reused after all others, once nobody uses it. Returns false when too many are already. */
+  /** From now on a filed block is reused after all others, once nobody uses it, those kept earlier too. Returns false when too many are. */
   keep(block: number): boolean {
-    if (this.isKept(block)) return true;
     assert(this.isHashed(block), "a block without content is kept");
     if (this.refs(block) === 0) {
-      if (this.#numKept >= this.#maxKept) return false;
+      if (!this.isKept(block) && this.#numKept >= this.#maxKept) return false;
       this.#unlink(block);
       this.#link(block, this.#kept);
       this.#numKept++;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { makeRequest } from "../../../test/support/make.ts";
-import { DecisionLog, MAX_KEPT_CANDIDATES } from "./decision-log.ts";
+import { MAX_KEPT_CANDIDATES } from "../../protocol/dispatch-log.ts";
+import { DecisionLog } from "./decision-log.ts";
 
 const DECISION = { prefillWorker: "a", decodeWorker: "a", reason: "aggregated" } as const;
 

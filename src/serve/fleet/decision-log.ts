@@ -1,12 +1,10 @@
 import type { Request, RequestId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
+import { keptCandidates } from "../../protocol/dispatch-log.ts";
 import type { ExplainedRequest } from "../../protocol/explained.ts";
 
 /** Requests whose decisions are kept; the oldest go first. */
 export const MAX_KEPT_DECISIONS = 1024;
-
-/** Candidates of one decision that are kept: the winner and the cheapest others. A large fleet has thousands of pairs. */
-export const MAX_KEPT_CANDIDATES = 64;
 
 interface Kept {
   readonly requestId: RequestId;
@@ -73,10 +71,7 @@ export class DecisionLog {
 
 function shortened(decision: PlacementDecision): PlacementDecision {
   const { candidates } = decision;
-  if (candidates === undefined || candidates.length <= MAX_KEPT_CANDIDATES) return decision;
-  const [winner, ...others] = candidates;
-  const cheapest = others.sort((a, b) => a.cost - b.cost).slice(0, MAX_KEPT_CANDIDATES - 1);
-  return { ...decision, candidates: [winner!, ...cheapest] };
+  return candidates === undefined ? decision : { ...decision, candidates: keptCandidates(candidates) };
 }
 
 function isChoice(id: RequestId, requestId: RequestId): boolean {

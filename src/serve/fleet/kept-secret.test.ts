@@ -1,4 +1,4 @@
-import { chmodSync, statSync } from "node:fs";
+import { chmodSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { TempFiles } from "../../../test/support/temp-files.ts";
@@ -17,6 +17,13 @@ test("a folder keeps its secret, for its owner alone", async () => {
   expect(await keptSecret(folder)).toBe(secret);
   expect(statSync(join(folder, "fleet-secret")).mode & 0o777).toBe(0o600);
   expect(await keptSecret(join(temp.folder, "other"))).not.toBe(secret);
+  expect(readdirSync(folder)).toEqual(["fleet-secret"]);
+});
+
+test("whoever starts at the same time gets the same secret", async () => {
+  const secrets = await Promise.all(Array.from({ length: 8 }, () => keptSecret(temp.folder)));
+  expect(new Set(secrets).size).toBe(1);
+  expect(readdirSync(temp.folder)).toEqual(["fleet-secret"]);
 });
 
 test("a secret that others can read, or that is none, is refused with what to do", async () => {

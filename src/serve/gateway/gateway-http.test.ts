@@ -236,7 +236,7 @@ describe("who may ask", () => {
         payload: { ...CHAT, ...extra },
         headers: { authorization: `Bearer ${key}` },
       });
-    await ask("key-a", {});
+    await ask("key-a", { first_token_ms: 1500 });
     await ask("key-b", {
       cache: { keep: "long", ttl_seconds: 60, fan_out: 12, next_turn_seconds: 2.5 },
       prompt_cache_retention: "24h",
@@ -244,12 +244,12 @@ describe("who may ask", () => {
     await ask("key-b", { prompt_cache_retention: "24h", prompt_cache_key: "k", n: 2 });
     await ask("key-b", { cache: { keep: null }, prompt_cache_retention: "in_memory" });
     const wishes = fleet.submitted.map(({ request }) => {
-      const { cacheShare, retention, expectedFanOut, nextTurnMs } = request;
-      return { cacheShare, retention, expectedFanOut, nextTurnMs };
+      const { cacheShare, retention, expectedFanOut, nextTurnMs, firstTokenGoalMs } = request;
+      return { cacheShare, retention, expectedFanOut, nextTurnMs, firstTokenGoalMs };
     });
     const day = { keep: "long", ttlMs: 86_400_000 };
     expect(wishes).toEqual([
-      { cacheShare: 0.25 },
+      { cacheShare: 0.25, firstTokenGoalMs: 1500 },
       { retention: { keep: "long", ttlMs: 60_000 }, expectedFanOut: 12, nextTurnMs: 2500 },
       { retention: day, expectedFanOut: 2 },
       { retention: day, expectedFanOut: 2 },

@@ -180,6 +180,7 @@ function buildChoices(
         sampling: samplingOfChoice(sampling, i),
         cacheSalt: record.tenant?.cacheSalt ?? "",
         priority: body.priority ?? 0,
+        ...(body.first_token_ms === undefined ? {} : { firstTokenGoalMs: body.first_token_ms }),
         ...wishes,
       };
       const logprobs =

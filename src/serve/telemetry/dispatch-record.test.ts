@@ -35,9 +35,28 @@ function lines(): string[] {
   return readFileSync(path, "utf8").trimEnd().split("\n");
 }
 
+async function begin(limits: { fileBytes?: number; pendingBytes?: number } = {}, at = path) {
+  const record = await DispatchRecord.open(at, HEADER, { logger, ...limits });
+  record.start();
+  return record;
+}
+
 describe("DispatchRecord", () => {
+  it("touches nothing before it is started", async () => {
+    const fresh = await DispatchRecord.open(path, HEADER, { logger });
+    fresh.add({ kind: "tick", nowMs: 1 });
+    await fresh.close();
+    expect(existsSync(path)).toBe(false);
+    writeFileSync(path, "an earlier record");
+    const record = await DispatchRecord.open(path, HEADER, { logger });
+    await record.close();
+    expect(readFileSync(path, "utf8")).toBe("an earlier record");
+    await (await begin()).close();
+    expect(lines()).toHaveLength(2);
+  });
+
   it("writes a header, every entry and an end", async () => {
-    const record = await DispatchRecord.begin(path, HEADER, { logger });
+    const record = await begin();
     for (let nowMs = 0; nowMs < 1000; nowMs++) record.add({ kind: "tick", nowMs });
     await record.close();
     const [first, ...rest] = lines();
@@ -50,14 +69,14 @@ describe("DispatchRecord", () => {
 
   it("is for this user alone, also in place of a file that others could read", async () => {
     writeFileSync(path, "old", { mode: 0o644 });
-    const record = await DispatchRecord.begin(path, HEADER, { logger });
+    const record = await begin();
     await record.close();
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(decodeLogHeader(lines()[0]!)).toEqual(HEADER);
   });
 
   it("stops at its bound with an end and one warning", async () => {
-    const record = await DispatchRecord.begin(path, HEADER, { logger, fileBytes: 1000 });
+    const record = await begin({ fileBytes: 1000 });
     for (let nowMs = 0; nowMs < 1000; nowMs++) record.add({ kind: "tick", nowMs });
     await record.close();
     expect(lines().join("\n").length).toBeLessThan(1100);
@@ -67,7 +86,7 @@ describe("DispatchRecord", () => {
   });
 
   it("gives up with one warning when the disk does not keep up", async () => {
-    const record = await DispatchRecord.begin(path, HEADER, { logger, pendingBytes: 500 });
+    const record = await begin({ pendingBytes: 500 });
     for (let nowMs = 0; nowMs < 1000; nowMs++) record.add({ kind: "tick", nowMs });
     await record.close();
     expect(warnings).toHaveLength(1);
@@ -76,7 +95,7 @@ describe("DispatchRecord", () => {
 
   // Only Linux has a device that is always full.
   it.skipIf(!existsSync("/dev/full"))("gives up with one warning when the disk is full", async () => {
-    const record = await DispatchRecord.begin("/dev/full", HEADER, { logger });
+    const record = await begin({}, "/dev/full");
     record.add({ kind: "tick", nowMs: 1 });
     await record.close();
     record.add({ kind: "tick", nowMs: 2 });
@@ -85,7 +104,7 @@ describe("DispatchRecord", () => {
   });
 
   it("says at the start that a file can't be written", async () => {
-    const begun = DispatchRecord.begin(join(folder.path, "no/such/folder"), HEADER, { logger });
+    const begun = DispatchRecord.open(join(folder.path, "no/such/folder"), HEADER, { logger });
     await expect(begun).rejects.toThrow(DispatchRecordError);
     await expect(begun).rejects.toThrow("--record");
   });

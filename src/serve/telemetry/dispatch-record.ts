@@ -1,4 +1,5 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, open, unlink } from "node:fs/promises";
 import type { DispatchEntry } from "../../core/dispatch/recorded-dispatcher.ts";
 import {
   type DispatchLogHeader,
@@ -41,13 +42,18 @@ export class DispatchRecord {
   /** False once a write has failed. */
   #canWrite = true;
   #writing: Promise<void> = Promise.resolve();
+  /** What was there is still there. */
+  #isUntouched = true;
+  readonly #isNew: boolean;
 
   private constructor(
     file: FileHandle,
     path: string,
+    isNew: boolean,
     header: DispatchLogHeader,
     options: { logger: Logger; fileBytes?: number; pendingBytes?: number },
   ) {
+    this.#isNew = isNew;
     this.#file = file;
     this.#path = path;
     this.#logger = options.logger;
@@ -60,21 +66,31 @@ export class DispatchRecord {
     this.#timer.unref();
   }
 
-  /** Begins a file for this user alone, in place of one that is there. Rejects with {@link DispatchRecordError}. */
-  static async begin(
+  /**
+   * Opens a file for this user alone. One that is there is left as it is until {@link start}: a server that cannot start for another
+   * reason must not cost an earlier record. Rejects with {@link DispatchRecordError}.
+   */
+  static async open(
     path: string,
     header: DispatchLogHeader,
     options: { logger: Logger; fileBytes?: number; pendingBytes?: number },
   ): Promise<DispatchRecord> {
     try {
-      const file = await open(path, "w", MODE);
-      // One that was there keeps its mode when it is opened. A device's is not ours to set.
-      if ((await file.stat()).isFile()) await file.chmod(MODE);
-      return new DispatchRecord(file, path, header, options);
+      const { file, isNew } = await openUntouched(path);
+      return new DispatchRecord(file, path, isNew, header, options);
     } catch (error) {
       const message = `cannot write the record ${path}: ${reasonOf(error)}; name another file with --record`;
       throw new DispatchRecordError(message, { cause: error });
     }
+  }
+
+  /** Begins to write, in place of what was there. */
+  start(): void {
+    this.#isUntouched = false;
+    this.#writing = emptied(this.#file).catch((error: unknown) => {
+      this.#canWrite = false;
+      this.#fail(reasonOf(error));
+    });
   }
 
   add(entry: DispatchEntry): void {
@@ -91,9 +107,15 @@ export class DispatchRecord {
     }
   }
 
-  /** Writes what waits, and the end. */
+  /** Writes what waits, and the end; nothing, if it was not started. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    if (this.#isUntouched) {
+      this.#isOver = true;
+      await this.#file.close().catch(() => {});
+      if (this.#isNew) await unlink(this.#path).catch(() => {});
+      return;
+    }
     this.#end({ kind: "end", reason: "stopped" });
     await this.#writing;
     await this.#file.close().catch(() => {});
@@ -114,7 +136,7 @@ export class DispatchRecord {
   }
 
   #flush(): void {
-    if (this.#lines.length === 0 || this.#isOver) return;
+    if (this.#lines.length === 0 || this.#isOver || this.#isUntouched) return;
     const text = `${this.#lines.join("\n")}\n`;
     const { length } = text;
     this.#lines = [];
@@ -140,6 +162,24 @@ export class DispatchRecord {
     clearInterval(this.#timer);
     this.#logger.warn({ path: this.#path, reason }, "the record can't be written: recording has stopped");
   }
+}
+
+/** Opens a file for writing without a change to what is in it. */
+async function openUntouched(path: string): Promise<{ file: FileHandle; isNew: boolean }> {
+  try {
+    return { file: await open(path, "wx", MODE), isNew: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    return { file: await open(path, constants.O_WRONLY), isNew: false };
+  }
+}
+
+async function emptied(file: FileHandle): Promise<void> {
+  // A device or a pipe has no content to lose, and a mode that is not ours to set.
+  if (!(await file.stat()).isFile()) return;
+  // First for nobody else's eyes, then new text.
+  await file.chmod(MODE);
+  await file.truncate();
 }
 
 function reasonOf(error: unknown): string {

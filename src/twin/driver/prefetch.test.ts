@@ -7,7 +7,7 @@ import type { WorkloadRequest, WorkloadSource } from "../workload/workload.ts";
 import { runTwin } from "./run-twin.ts";
 
 const SEED = 7;
-const NUM_REQUESTS = 200;
+const NUM_REQUESTS = 150;
 const NUM_SESSIONS = 10;
 
 /** Ends after some requests. */
@@ -89,7 +89,7 @@ describe("prefetch for the next turn", () => {
       tiers: [HOST, DISK],
       prefetch: true,
       deviationMs: 500,
-      numRequests: 60,
+      numRequests: 12,
       checks: true,
     });
     expect(mean).toBeGreaterThan(0);

@@ -37,6 +37,7 @@ export function trackOf(request: Request): RequestTrack {
 export class RequestMaker {
   readonly #blockTokens: number;
   readonly #outputBound: number | "true";
+  readonly #wishes: Pick<Request, "firstTokenGoalMs">;
   readonly #hashesPrompts: boolean;
   readonly #keepsGaps: boolean;
   /** Every prompt is a view of this: prompts have no text. */
@@ -49,6 +50,7 @@ export class RequestMaker {
   constructor(options: {
     blockTokens: number;
     outputBound: number | "true";
+    firstTokenGoalMs?: number;
     hashesPrompts: boolean;
     keepsGaps: boolean;
   }) {
@@ -56,6 +58,8 @@ export class RequestMaker {
     this.#blockTokens = options.blockTokens;
     this.#outputBound = options.outputBound;
     this.#hashesPrompts = options.hashesPrompts;
+    const { firstTokenGoalMs } = options;
+    this.#wishes = firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs };
   }
 
   make(workload: WorkloadRequest): TwinRequest {
@@ -89,6 +93,7 @@ export class RequestMaker {
       sampling: GREEDY,
       cacheSalt: workload.tenant,
       priority: workload.priority,
+      ...this.#wishes,
       track,
     };
   }

@@ -62,6 +62,7 @@ export class TwinRun {
       blockTokens: spec.workers[0]!.blockTokens,
       outputBound: spec.outputBound,
       hashesPrompts: spec.workers.some(({ maxCachedBlocks }) => maxCachedBlocks !== 0),
+      ...(spec.firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs: spec.firstTokenGoalMs }),
       keepsGaps: observer.wantsGaps === true,
     });
     this.#tracks = new RequestTracks(observer, spec.workers[0]!.perf.host.outputMs);

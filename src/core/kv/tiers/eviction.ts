@@ -10,6 +10,8 @@ export interface EvictionFacts {
   readonly bytes: number;
   /** Milliseconds that computing its tokens again would take. */
   readonly recomputeMs: number;
+  /** How likely somebody is to come back for it, relative to a segment of which nothing is known: see `likelihoodAt`. */
+  readonly likelihood: number;
 }
 
 /** Ranks the segments that a tier may give up. Only ends of chains are ranked: a block is useless without those before it. */
@@ -33,12 +35,13 @@ const POLICIES = {
       Math.min(numUses, MAX_COUNTED_USES) * USES_OF_TIER + Math.min(lastUse, USES_OF_TIER - 1),
   },
   /**
-   * GreedyDual-Size-Frequency (Cherkasova, HP Labs 1998): recompute time saved per byte, times uses, above a floor that rises
-   * with every eviction, so that what was dear once and is not used any more goes in the end.
+   * GreedyDual-Size-Frequency (Cherkasova, HP Labs 1998): recompute time saved per byte, times uses, times how likely its conversation is
+   * to come back, above a floor that rises with every eviction, so that what was dear once and is not used any more goes in the end.
    */
   cost: {
     name: "cost",
-    rank: ({ numUses, recomputeMs, bytes }, floor) => floor + (numUses * recomputeMs) / bytes,
+    rank: ({ numUses, recomputeMs, bytes, likelihood }, floor) =>
+      floor + (numUses * recomputeMs * likelihood) / bytes,
   },
 } as const satisfies Record<string, EvictionPolicy>;
 

@@ -1,8 +1,10 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
 import type { KvRange } from "../kv-ops.ts";
+import type { KeptUntil } from "../retention-wishes.ts";
 import { type EvictionName, evictionPolicy } from "./eviction.ts";
 import { OnboardRule, type Otherwise } from "./onboard-rule.ts";
+import type { ReturnOutlook } from "./outlooks.ts";
 import { type LowerTier, type Segment, segmentOf, type TierPiece, type TierStats } from "./segment.ts";
 import { TierCache } from "./tier-cache.ts";
 
@@ -162,6 +164,22 @@ export class KvTiers {
       if (pieces.length > 0) return pieces;
     }
     return [];
+  }
+
+  /** It is so late. */
+  advance(nowMs: number): void {
+    for (const cache of this.#caches) cache.advance(nowMs);
+  }
+
+  /** The first blocks of an owner's chain go after all others until a time, in every tier. */
+  keep(chain: Int32Array, { numBlocks, untilMs }: KeptUntil, owner: string): void {
+    for (const cache of this.#caches) cache.keep(chain, numBlocks, owner, untilMs);
+  }
+
+  /** The conversation that goes through the block with this hash is likely to come back. */
+  expect(lastHash: Int32Array, comesBack: ReturnOutlook): void {
+    const chain = this.chainThrough(lastHash);
+    if (chain !== null) for (const cache of this.#caches) cache.expect(chain, comesBack);
   }
 
   /** Bytes of a block, about. */

@@ -103,6 +103,7 @@ export class Prefetcher {
   expect(expectation: TurnExpectation, nowMs: number): void {
     const { lastHash, numBlocks, owner, earlyMs, lateMs, probability } = expectation;
     this.#nowMs = nowMs;
+    this.#tiers.expect(lastHash, { earlyMs: nowMs + earlyMs, lateMs: nowMs + lateMs, probability });
     if (probability < MIN_PROBABILITY || numBlocks < MIN_ONBOARD_BLOCKS) return;
     const key = hashKey(lastHash, 0);
     this.#drop(key);

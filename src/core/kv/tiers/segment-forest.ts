@@ -1,7 +1,8 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { Ranked } from "./eviction.ts";
-import { hashKey, numBlocksOf, type Segment } from "./segment.ts";
+import type { Outlook } from "./outlooks.ts";
+import { hashKey, numBlocksOf, numEqual, type Segment } from "./segment.ts";
 
 /** A segment of a tier, and what is known of it. */
 export interface TierEntry extends Ranked {
@@ -18,6 +19,10 @@ export interface TierEntry extends Ranked {
   numLocks: number;
   lastUse: number;
   numUses: number;
+  /** What is known of its future. */
+  outlook: Outlook | null;
+  /** Whether it is queued among those that are kept. */
+  isQueuedKept: boolean;
 }
 
 /** The segments of one tier as trees: the parent of each is there as well. They are found by the hash of each of their blocks. */
@@ -79,6 +84,19 @@ export class SegmentForest {
         this.#byHash.delete(hashKey(segment.hashes, at));
     }
     root.parent?.children.delete(root);
+    return entries;
+  }
+
+  /** The segments that hold the first blocks of a chain, as far as it goes on without a gap, the first one first. */
+  along(chain: Int32Array, numBlocks: number): TierEntry[] {
+    const entries: TierEntry[] = [];
+    for (let block = 0; block < numBlocks; ) {
+      const entry = this.holding(chain, block * HASH_WORDS);
+      if (entry === undefined) break;
+      entries.push(entry);
+      const skipped = block - entry.segment.firstBlock;
+      block += numEqual(entry.segment.hashes, skipped, chain, block, numBlocks);
+    }
     return entries;
   }
 

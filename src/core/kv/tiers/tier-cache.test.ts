@@ -88,8 +88,9 @@ class NaiveTier {
     const { firstBlock } = item.segment;
     const [start, end] = [firstBlock * 4, (firstBlock + item.names.length) * 4];
     const { lastUse, numUses } = item;
+    const likelihood = 1;
     const recomputeMs = (end - start) * (1 + (start + end) / 20);
-    const facts = { lastUse, numUses, bytes: item.names.length, recomputeMs };
+    const facts = { lastUse, numUses, bytes: item.names.length, recomputeMs, likelihood };
     item.rank = evictionPolicy(this.eviction).rank(facts, this.floor);
   }
   remove(item: NaiveSegment, hasBytes: boolean): void {

@@ -1,8 +1,10 @@
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { KvEventLog } from "../kv-event-log.ts";
-import { type EvictionPolicy, EvictionQueue } from "./eviction.ts";
+import { MAX_TENANT_KEPT_SHARE } from "../retention-wishes.ts";
+import { EvictionOrder, type EvictionOrderOptions } from "./eviction-order.ts";
 import { LockedRoom } from "./locked-room.ts";
+import type { ReturnOutlook } from "./outlooks.ts";
 import {
   type LowerTier,
   numBlocksOf,
@@ -18,17 +20,13 @@ const MAX_TIER_BLOCKS = 1 << 20;
 /** Segments of one tier that are being written, whatever their size: each is a call that waits for the engine at first. */
 const MAX_PENDING_SEGMENTS = 512;
 
-export interface TierCacheOptions {
+export interface TierCacheOptions extends EvictionOrderOptions {
   readonly tier: LowerTier;
   readonly maxBytes: number;
   /** Bytes of segments that are being written; what would exceed it is not taken in. */
   readonly maxPendingBytes: number;
   /** The same for their number. Default: {@link MAX_PENDING_SEGMENTS}. */
   readonly maxPendingSegments?: number | undefined;
-  readonly eviction: EvictionPolicy;
-  /** Milliseconds to compute positions [start, end) again. */
-  readonly recomputeMs: (start: number, end: number) => number;
-  readonly blockSizeTokens: number;
   /** Is told what can be found in the tier. */
   readonly kvEvents?: KvEventLog | undefined;
 }
@@ -44,14 +42,13 @@ export class TierCache {
   readonly #options: TierCacheOptions;
   readonly #forest = new SegmentForest();
   readonly #locked = new LockedRoom();
-  readonly #evictable = new EvictionQueue<Entry>();
+  readonly #order: EvictionOrder;
   #deletions: Segment[] = [];
   #isOn = true;
   #bytes = 0;
   #pendingBytes = 0;
   #numPending = 0;
   #numUses = 0;
-  #floor = 0;
   #hits = 0;
   #misses = 0;
   #evictions = 0;
@@ -61,6 +58,7 @@ export class TierCache {
   constructor(options: TierCacheOptions) {
     this.tier = options.tier;
     this.#options = options;
+    this.#order = new EvictionOrder(options, options.maxBytes * MAX_TENANT_KEPT_SHARE);
     options.kvEvents?.describeWith(() => this.#describe(this.#forest.roots()));
   }
 
@@ -222,6 +220,7 @@ export class TierCache {
     this.#pendingBytes -= entry.bytes;
     this.#bytes += bytes - entry.bytes;
     this.#locked.grew(bytes - entry.bytes);
+    this.#order.resized(entry, bytes);
     entry.bytes = bytes;
     this.#store(entry);
     this.#makeRoom();
@@ -261,7 +260,7 @@ export class TierCache {
     if (entry === undefined) return;
     entry.numPins--;
     this.#locked.unlock(entry);
-    this.#rank(entry);
+    this.#order.rank(entry);
   }
 
   /** The store behind the tier has failed: nothing is held any more, and nothing is taken in. */
@@ -284,18 +283,20 @@ export class TierCache {
       numUses: 1,
       rank: 0,
       heapAt: -1,
+      outlook: null,
+      isQueuedKept: false,
     };
     this.#forest.add(entry);
     this.#locked.lock(entry);
     this.#bytes += bytes;
-    if (parent !== null) this.#rank(parent);
+    if (parent !== null) this.#order.rank(parent);
     return entry;
   }
 
   #store(entry: Entry): void {
     entry.isStored = true;
     this.#locked.unlock(entry);
-    this.#rank(entry);
+    this.#order.rank(entry);
     if (entry.parent?.isReachable ?? true) this.#describe([entry]);
   }
 
@@ -311,16 +312,24 @@ export class TierCache {
     }
   }
 
-  /** Puts an entry where it belongs: among those that may go, by its rank, or not. */
-  #rank(entry: Entry): void {
-    this.#evictable.remove(entry);
-    if (!entry.isStored || entry.children.size > 0 || entry.numPins > 0) return;
-    const { recomputeMs, blockSizeTokens, eviction } = this.#options;
-    const start = entry.segment.firstBlock * blockSizeTokens;
-    const end = start + numBlocksOf(entry.segment) * blockSizeTokens;
-    const { lastUse, numUses, bytes } = entry;
-    const facts = { lastUse, numUses, bytes, recomputeMs: recomputeMs(start, end) };
-    this.#evictable.add(entry, eviction.rank(facts, this.#floor));
+  /** It is so late: what was kept until now is like any other, and whoever was due may be late. */
+  advance(nowMs: number): void {
+    this.#order.advance(nowMs);
+  }
+
+  /** The first blocks of a chain go after all others until a time, as far as their owner has room for such. */
+  keep(chain: Int32Array, numBlocks: number, owner: string, untilMs: number): void {
+    this.#order.keep(this.#forest.along(chain, numBlocks), owner, untilMs);
+  }
+
+  /** Bytes that go after all others for an owner. */
+  keptBytesOf(owner: string): number {
+    return this.#order.keptBytesOf(owner);
+  }
+
+  /** The conversation whose chain this is is likely to come back. */
+  expect(chain: Int32Array, comesBack: ReturnOutlook): void {
+    this.#order.expect(this.#forest.along(chain, chain.length / HASH_WORDS), comesBack);
   }
 
   /** The end of a chain is used before its beginning, so that the beginning is the more recent one. */
@@ -328,15 +337,14 @@ export class TierCache {
     for (let entry: Entry | null = last; entry !== null; entry = entry.parent) {
       entry.lastUse = ++this.#numUses;
       entry.numUses++;
-      this.#rank(entry);
+      this.#order.rank(entry);
     }
   }
 
   #makeRoom(): void {
     while (this.#bytes > this.#options.maxBytes || this.#forest.numBlocks > MAX_TIER_BLOCKS) {
-      const entry = this.#evictable.first();
+      const entry = this.#order.next();
       if (entry === null) return;
-      this.#floor = entry.rank;
       this.#evictions += numBlocksOf(entry.segment);
       this.#forget(entry);
     }
@@ -347,7 +355,7 @@ export class TierCache {
     const entries = this.#forest.cut(root);
     this.#locked.removed(entries);
     for (const entry of entries) {
-      this.#evictable.remove(entry);
+      this.#order.remove(entry);
       this.#bytes -= entry.bytes;
       if (!entry.isStored) {
         // What is still being written is deleted when it has been.
@@ -358,32 +366,26 @@ export class TierCache {
       if (entry.isReachable) this.#options.kvEvents?.removed(this.tier, entry.segment.hashes);
       this.#deletions.push(entry.segment);
     }
-    if (root.parent !== null) this.#rank(root.parent);
+    if (root.parent !== null) this.#order.rank(root.parent);
   }
 
   /** Throws unless indexes, trees, sums and the order of eviction agree. Linear in what is held. */
   checkInvariants(): void {
     this.#forest.checkInvariants();
     this.#locked.checkInvariants(this.#forest.all());
+    this.#order.checkInvariants(this.#forest.all());
     let bytes = 0;
     let pendingBytes = 0;
     let numPending = 0;
-    let numEvictable = 0;
     for (const entry of this.#forest.all()) {
       bytes += entry.bytes;
-      if (!entry.isStored) {
-        pendingBytes += entry.bytes;
-        numPending++;
-      }
-      const mayGo = entry.isStored && entry.children.size === 0 && entry.numPins === 0;
-      assert(mayGo === (entry.heapAt !== -1), "the wrong segments may go");
-      if (mayGo) numEvictable++;
       assert(entry.numPins >= 0, "more reads ended than began");
+      if (entry.isStored) continue;
+      pendingBytes += entry.bytes;
+      numPending++;
     }
     assert(bytes === this.#bytes && pendingBytes === this.#pendingBytes, "the count of bytes is off");
-    assert(numEvictable === this.#evictable.size, "something that is gone could be evicted");
     assert(numPending === this.#numPending, "the count of segments being written is off");
     assert(this.#pendingBytes <= this.#options.maxPendingBytes, "too much waits to be written");
-    this.#evictable.checkInvariants();
   }
 }

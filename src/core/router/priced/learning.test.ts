@@ -162,20 +162,20 @@ describe("StepPrices", () => {
 describe("LinkPrices", () => {
   it("goes by the pair, else by the slower end, else by the fleet", () => {
     const links = new LinkPrices();
-    expect(links.ms("a", "b", 12.5e6, 0)).toBeCloseTo(1, 6);
+    expect(12.5e6 * links.msPerByte("a", "b", 0)).toBeCloseTo(1, 6);
     for (let i = 0; i < 50; i++) {
       links.observe("a", "b", 1e8, 10, i);
       links.observe("c", "b", 1e8, 10, i);
       links.observe("a", "d", 1e8, 40, i);
     }
-    expect(links.ms("a", "b", 1e8, 50)).toBeLessThan(14);
-    expect(links.ms("a", "d", 1e8, 50)).toBeGreaterThan(30);
-    expect(links.ms("c", "d", 1e8, 50)).toBeGreaterThan(30);
+    expect(1e8 * links.msPerByte("a", "b", 50)).toBeLessThan(14);
+    expect(1e8 * links.msPerByte("a", "d", 50)).toBeGreaterThan(30);
+    expect(1e8 * links.msPerByte("c", "d", 50)).toBeGreaterThan(30);
     // Of x and y nothing is known but what the fleet is like.
-    expect(links.ms("x", "y", 1e8, 50)).toBeGreaterThan(8);
-    expect(links.ms("x", "y", 1e8, 50)).toBeLessThan(40);
+    expect(1e8 * links.msPerByte("x", "y", 50)).toBeGreaterThan(8);
+    expect(1e8 * links.msPerByte("x", "y", 50)).toBeLessThan(40);
     links.forget("d");
-    expect(links.ms("c", "d", 1e8, 50)).toBeLessThan(30);
+    expect(1e8 * links.msPerByte("c", "d", 50)).toBeLessThan(30);
   });
 
   it("learns nothing from transfers of next to nothing, or without a time", () => {
@@ -184,7 +184,7 @@ describe("LinkPrices", () => {
     for (const ms of [0, -1, 5e-324, Number.NaN, Number.POSITIVE_INFINITY])
       links.observe("a", "b", 1e8, ms, 0);
     links.observe("a", "b", Number.POSITIVE_INFINITY, 1, 0);
-    expect(links.ms("a", "b", 12.5e6, 0)).toBeCloseTo(1, 6);
+    expect(12.5e6 * links.msPerByte("a", "b", 0)).toBeCloseTo(1, 6);
   });
 });
 

@@ -21,11 +21,11 @@ export class LinkPrices {
   #fleetLog = Math.log(DEFAULT_MS_PER_BYTE);
   #hasSeen = false;
 
-  ms(from: WorkerId, to: WorkerId, bytes: number, nowMs: number): number {
+  msPerByte(from: WorkerId, to: WorkerId, nowMs: number): number {
     const pair = this.#pairs.get(`${from} ${to}`);
     const factor =
       pair?.at(nowMs) ?? Math.max(this.#ends.get(from)?.at(nowMs) ?? 1, this.#ends.get(to)?.at(nowMs) ?? 1);
-    return bytes * Math.exp(this.#fleetLog) * factor;
+    return Math.exp(this.#fleetLog) * factor;
   }
 
   /** A transfer that is too small, or of no finite rate above nothing, changes nothing. Both workers have to be in the fleet. */

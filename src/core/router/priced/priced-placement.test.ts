@@ -210,6 +210,8 @@ describe("priced placement", () => {
     const easy = run(null);
     expect(easy.prefillWorker).toBe("p0");
     expect(run(300).prefillWorker).toBe("d0");
+    // Nobody can do it in a millisecond: then nobody pays for the attempt.
+    expect(run(1)).toEqual(easy);
   });
 
   it("does not make urgent prompts wait for others", () => {

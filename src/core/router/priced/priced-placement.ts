@@ -9,7 +9,16 @@ import type {
 import { FleetBooks } from "./fleet-books.ts";
 import { FleetCaches } from "./fleet-caches.ts";
 import { LinkPrices } from "./link-prices.ts";
-import { type PricedPair, Pricer, type PriceWeights, placedTokens, TERMS } from "./pricer.ts";
+import {
+  type DecodeOption,
+  firstTokenMsOf,
+  type PrefillOption,
+  type PricedPair,
+  Pricer,
+  type PriceWeights,
+  placedTokens,
+  type TERMS,
+} from "./pricer.ts";
 import { Traffic } from "./traffic.ts";
 import type { WorkerBook } from "./worker-book.ts";
 
@@ -19,6 +28,13 @@ export const MAX_WARM = 4;
 export const MAX_FREE = 3;
 /** Priced options that a decision names. */
 export const MAX_CANDIDATES = 8;
+
+/** Ways to prefill on one worker, with those to decode behind each of them and the links between: see {@link PricedPair}. */
+interface Option {
+  readonly prefills: readonly PrefillOption[];
+  readonly decodes: readonly DecodeOption[];
+  readonly links: readonly number[];
+}
 
 export interface PricedOptions {
   readonly weights: PriceWeights;
@@ -71,13 +87,13 @@ export class PricedPlacement implements PlacementPolicy {
     this.#caches.look(query);
     const pairs = this.#pairs(query);
     this.#book(query, pairs[0]!);
-    const candidates = pairs.slice(0, MAX_CANDIDATES).map(toCandidate);
+    const candidates = pairs.map((pair) => this.#candidate(query, pair));
     const { prefillWorker, decodeWorker, fetch } = candidates[0]!;
     const decision = { prefillWorker, decodeWorker, reason: "cheapest", candidates } as const;
     return fetch === null ? decision : { ...decision, fetch };
   }
 
-  /** Every pair that can win, cheapest first. */
+  /** The cheapest of the pairs that can win, cheapest first; of equals those that were priced first. */
   #pairs(query: PlacementQuery): PricedPair[] {
     const books = this.#books;
     const warm = this.#warmest(query);
@@ -86,14 +102,37 @@ export class PricedPlacement implements PlacementPolicy {
     for (const book of warm) (book.view!.role === "prefill" ? prefillers : decoders).add(book);
     if (query.numPromptTokens < this.#localPrefillBelowTokens) prefillers.clear();
     const decodes = [...decoders].map((book) => this.#pricer.decode(query, book));
-    const pairs: PricedPair[] = [];
-    for (const book of prefillers)
-      for (const prefill of this.#prefills(query, book, warm))
-        for (const decode of decodes) pairs.push(this.#pricer.pair(query, prefill, decode));
+    const options: Option[] = [];
+    for (const book of prefillers) {
+      const links = decodes.map((decode) => this.#links.msPerByte(book.id, decode.book.id, query.nowMs));
+      options.push({ prefills: this.#prefills(query, book, warm), decodes, links });
+    }
     for (const decode of decodes)
-      for (const prefill of this.#prefills(query, decode.book, warm))
-        pairs.push(this.#pricer.pair(query, prefill, decode));
-    return pairs.sort((a, b) => a.cost - b.cost);
+      options.push({ prefills: this.#prefills(query, decode.book, warm), decodes: [decode], links: [0] });
+    const withinMs = firstTokenWithinMs(query, options);
+    const best: PricedPair[] = [];
+    for (const { prefills, decodes: ends, links } of options)
+      for (const prefill of prefills)
+        for (let i = 0; i < ends.length; i++)
+          this.#price(query, prefill, ends[i]!, links[i]!, withinMs, best);
+    return best;
+  }
+
+  /** Prices a pair, and puts it among the best so far if it belongs there. */
+  #price(
+    query: PlacementQuery,
+    prefill: PrefillOption,
+    decode: DecodeOption,
+    linkMsPerByte: number,
+    withinMs: number,
+    best: PricedPair[],
+  ): void {
+    const cost = this.#pricer.cost(query, prefill, decode, linkMsPerByte, withinMs);
+    if (best.length === MAX_CANDIDATES && !(cost < best[MAX_CANDIDATES - 1]!.cost)) return;
+    let at = best.length;
+    while (at > 0 && cost < best[at - 1]!.cost) at--;
+    if (best.length === MAX_CANDIDATES) best.pop();
+    best.splice(at, 0, { prefill, decode, linkMsPerByte, withinMs, cost });
   }
 
   #prefills(query: PlacementQuery, book: WorkerBook, warm: readonly WorkerBook[]) {
@@ -123,6 +162,34 @@ export class PricedPlacement implements PlacementPolicy {
       if (best.length > MAX_WARM) best.pop();
     }
     return best.map(({ book }) => book);
+  }
+
+  /** Prices a pair once more, for the terms. */
+  #candidate(
+    query: PlacementQuery,
+    { prefill, decode, linkMsPerByte, withinMs, cost }: PricedPair,
+  ): PlacementCandidate {
+    const { terms } = this.#pricer;
+    this.#pricer.cost(query, prefill, decode, linkMsPerByte, withinMs);
+    return {
+      prefillWorker: prefill.book.id,
+      decodeWorker: decode.book.id,
+      fetch: prefill.fetch,
+      // Written out: objects of one shape are made several times as fast as from a list of names, and this makes eight for each request.
+      terms: {
+        queue: terms[0]!,
+        room: terms[1]!,
+        move: terms[2]!,
+        prefill: terms[3]!,
+        handoff: terms[4]!,
+        decode: terms[5]!,
+        disturbance: terms[6]!,
+        later: terms[7]!,
+        impatience: terms[8]!,
+        late: terms[9]!,
+      } satisfies Record<(typeof TERMS)[number], number>,
+      cost,
+    };
   }
 
   #book(query: PlacementQuery, { prefill, decode }: PricedPair): void {
@@ -191,12 +258,18 @@ export class PricedPlacement implements PlacementPolicy {
   }
 }
 
-function toCandidate({ prefill, decode, terms, cost }: PricedPair): PlacementCandidate {
-  return {
-    prefillWorker: prefill.book.id,
-    decodeWorker: decode.book.id,
-    fetch: prefill.fetch,
-    terms: Object.fromEntries(TERMS.map((name, i) => [name, terms[i]!])),
-    cost,
-  };
+/**
+ * How long a first token may take before it is late. Infinite when nobody has said, and when no option can do it: a request that is late
+ * anyhow must not take from others what does not help it.
+ */
+function firstTokenWithinMs(
+  { nowMs, firstTokenDeadlineMs }: PlacementQuery,
+  options: readonly Option[],
+): number {
+  if (firstTokenDeadlineMs === null) return Number.POSITIVE_INFINITY;
+  const withinMs = firstTokenDeadlineMs - nowMs;
+  for (const { prefills, decodes } of options)
+    for (const prefill of prefills)
+      for (const decode of decodes) if (firstTokenMsOf(prefill, decode) <= withinMs) return withinMs;
+  return Number.POSITIVE_INFINITY;
 }

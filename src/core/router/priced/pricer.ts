@@ -1,6 +1,6 @@
 import { MAX_FETCH_BLOCKS } from "../../kv/tiers/onboarder.ts";
 import { handoffBytes } from "../../perf/handoff-bytes.ts";
-import type { PlacementQuery, PrefixFetch, WorkerView } from "../placement.ts";
+import type { PlacementQuery, PrefixFetch, WorkerFacts, WorkerView } from "../placement.ts";
 import type { FleetBooks } from "./fleet-books.ts";
 import type { FleetCaches } from "./fleet-caches.ts";
 import type { LinkPrices } from "./link-prices.ts";
@@ -80,11 +80,15 @@ export interface DecodeOption {
   readonly disturbanceMs: number;
 }
 
+/** One way to serve a request. */
 export interface PricedPair {
   readonly prefill: PrefillOption;
   readonly decode: DecodeOption;
-  /** Seconds, in the order of {@link TERMS}. */
-  readonly terms: readonly number[];
+  /** Of the link between the two workers, 0 when they are one. */
+  readonly linkMsPerByte: number;
+  /** The first token is late after that; infinite when it is never. */
+  readonly withinMs: number;
+  /** Seconds. */
   readonly cost: number;
 }
 
@@ -92,6 +96,8 @@ export interface PricedPair {
 export class Pricer {
   readonly #parts: { books: FleetBooks; caches: FleetCaches; links: LinkPrices; traffic: Traffic };
   readonly #weights: PriceWeights;
+  /** Of the pair that was priced last, in the order of {@link TERMS}. */
+  readonly terms = new Float64Array(TERMS.length);
 
   constructor(
     parts: { books: FleetBooks; caches: FleetCaches; links: LinkPrices; traffic: Traffic },
@@ -116,8 +122,9 @@ export class Pricer {
         from: holder.id,
         numTokens: Math.min(caches.confirmedTokens(holder.cacheNumber), mostTokens),
       };
+      const bytes = (fetch.numTokens - ownTokens) * facts.kvBytesPerToken;
       moveMs += this.#readMs(holder, ownTokens, fetch.numTokens);
-      moveMs += links.ms(holder.id, book.id, (fetch.numTokens - ownTokens) * facts.kvBytesPerToken, nowMs);
+      moveMs += bytes * links.msPerByte(holder.id, book.id, nowMs);
     }
     // The last token is always computed: it draws the first of the output.
     const tokens = Math.max(1, numPromptTokens - (fetch?.numTokens ?? ownTokens));
@@ -193,53 +200,70 @@ export class Pricer {
     };
   }
 
-  pair(query: PlacementQuery, prefill: PrefillOption, decode: DecodeOption): PricedPair {
+  /**
+   * Seconds of a pair, all in all; its terms are in {@link terms} afterwards. Hundreds of pairs are priced for a decision and few are kept,
+   * so none of them is made an object here.
+   *
+   * @param linkMsPerByte as in {@link PricedPair}
+   * @param firstTokenWithinMs what is later is `late`; infinite when nothing is
+   */
+  cost(
+    query: PlacementQuery,
+    prefill: PrefillOption,
+    decode: DecodeOption,
+    linkMsPerByte: number,
+    firstTokenWithinMs: number,
+  ): number {
     const weights = this.#weights;
-    const { nowMs, firstTokenDeadlineMs } = query;
+    const { terms } = this;
     const isLocal = prefill.book === decode.book;
     const { queueMs, prefillMs, numSteps } = prefill;
-    // A prompt waits for the worker, for room and for blocks to be moved at the same time.
     const waitMs = Math.max(queueMs, decode.roomMs);
     const moveMs = Math.max(0, prefill.moveMs - waitMs);
     // Decodes wait for steps with a prompt in them, less what these steps would have taken without it.
     const stallMs = isLocal ? stalled(decode) * Math.max(0, prefillMs - numSteps * decode.stepMs) : 0;
-    const firstTokenMs = waitMs + moveMs + prefillMs;
-    const lateMs =
-      firstTokenDeadlineMs === null ? 0 : Math.max(0, nowMs + firstTokenMs - firstTokenDeadlineMs);
-    const terms = [
-      queueMs / 1000,
-      (waitMs - queueMs) / 1000,
-      moveMs / 1000,
-      prefillMs / 1000,
-      isLocal ? 0 : this.#handoffMs(query, prefill, decode) / 1000,
-      (weights.decode * decode.decodeMs) / 1000,
-      (weights.disturbance * (decode.disturbanceMs + stallMs)) / 1000,
-      (weights.later * prefill.laterMs) / 1000,
-      (weights.impatience * firstTokenMs * (firstTokenMs / (2 * PATIENCE_MS))) / 1000,
-      (weights.late * lateMs) / 1000,
-    ];
+    const firstTokenMs = firstTokenMsOf(prefill, decode);
+    const lateMs = Math.max(0, firstTokenMs - firstTokenWithinMs);
+    terms[0] = queueMs / 1000;
+    terms[1] = (waitMs - queueMs) / 1000;
+    terms[2] = moveMs / 1000;
+    terms[3] = prefillMs / 1000;
+    terms[4] = isLocal ? 0 : handoffMs(query, prefill, decode, linkMsPerByte) / 1000;
+    terms[5] = (weights.decode * decode.decodeMs) / 1000;
+    terms[6] = (weights.disturbance * (decode.disturbanceMs + stallMs)) / 1000;
+    terms[7] = (weights.later * prefill.laterMs) / 1000;
+    terms[8] = (weights.impatience * firstTokenMs * (firstTokenMs / (2 * PATIENCE_MS))) / 1000;
+    terms[9] = (weights.late * lateMs) / 1000;
     let cost = 0;
-    for (const term of terms) cost += term;
-    return { prefill, decode, terms, cost };
+    for (let i = 0; i < terms.length; i++) cost += terms[i]!;
+    return cost;
   }
+}
 
-  /** From the first token until the decode worker has everything. Chunks move while the next ones are computed. */
-  #handoffMs(
-    { numPromptTokens, nowMs }: PlacementQuery,
-    prefill: PrefillOption,
-    decode: DecodeOption,
-  ): number {
-    const { facts, id } = prefill.book;
-    const bytesFrom = (start: number): number =>
-      facts.perf === null
-        ? (numPromptTokens - start) * facts.kvBytesPerToken
-        : handoffBytes(facts.perf, start, numPromptTokens, numPromptTokens);
-    const msFrom = (start: number): number =>
-      this.#parts.links.ms(id, decode.book.id, bytesFrom(start), nowMs);
-    const allMs = msFrom(Math.min(decode.cachedTokens, numPromptTokens - 1));
-    const lastMs = msFrom(numPromptTokens - prefill.lastStepTokens);
-    return HANDOFF_MS + Math.max(Math.min(allMs, lastMs), allMs - prefill.prefillMs);
-  }
+/** A prompt waits for the worker, for room and for blocks to be moved at the same time. */
+export function firstTokenMsOf(prefill: PrefillOption, decode: DecodeOption): number {
+  const waitMs = Math.max(prefill.queueMs, decode.roomMs);
+  return waitMs + Math.max(0, prefill.moveMs - waitMs) + prefill.prefillMs;
+}
+
+/** From the first token until the decode worker has everything. Chunks move while the next ones are computed. */
+function handoffMs(
+  { numPromptTokens }: PlacementQuery,
+  prefill: PrefillOption,
+  decode: DecodeOption,
+  linkMsPerByte: number,
+): number {
+  const { facts } = prefill.book;
+  const allMs =
+    linkMsPerByte * bytesFrom(facts, Math.min(decode.cachedTokens, numPromptTokens - 1), numPromptTokens);
+  const lastMs = linkMsPerByte * bytesFrom(facts, numPromptTokens - prefill.lastStepTokens, numPromptTokens);
+  return HANDOFF_MS + Math.max(Math.min(allMs, lastMs), allMs - prefill.prefillMs);
+}
+
+/** Of a prompt's tokens from `start` on. */
+function bytesFrom({ perf, kvBytesPerToken }: WorkerFacts, start: number, numPromptTokens: number): number {
+  if (perf === null) return (numPromptTokens - start) * kvBytesPerToken;
+  return handoffBytes(perf, start, numPromptTokens, numPromptTokens);
 }
 
 /** KV tokens of the requests placed on a worker for decoding. */
