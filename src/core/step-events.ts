@@ -1,4 +1,3 @@
-import { idOf } from "./handoff/messages.ts";
 import type { SampledToken, SequenceUpdate } from "./scheduler/step-plan.ts";
 import type { Sequence } from "./sequence.ts";
 import type { RequestEvent } from "./worker-effects.ts";
@@ -15,7 +14,8 @@ export function addEvents(events: RequestEvent[], update: SequenceUpdate, tellsC
     events.push({ kind: "finish", requestId, epoch, reason: finishReason, numOutputTokens });
 }
 
-/** The last \`tokens.length\` tokens of a sequence, which were drawn in consecutive steps of one plan. */
+/** The last `tokens.length` tokens of a sequence, which were drawn in consecutive steps of one plan. */
 export function runOf(sequence: Sequence, tokens: readonly SampledToken[]): RequestEvent {
-  return { kind: "run", ...idOf(sequence), index: sequence.numOutputTokens - tokens.length, tokens };
+  const { id: requestId, epoch } = sequence.request;
+  return { kind: "run", requestId, epoch, index: sequence.numOutputTokens - tokens.length, tokens };
 }

@@ -36,8 +36,6 @@ interface Entry extends HandoffEntry {
   cachedReported: boolean;
 }
 
-const NO_EFFECTS: readonly WorkerEffect[] = [];
-
 /**
  * One worker: takes requests, runs steps, hands KV over. The server and the twin drive this same file.
  *
@@ -85,7 +83,7 @@ export class WorkerLoop {
   /** What is to be done since the last call, in order. */
   takeEffects(): readonly WorkerEffect[] {
     const effects = inOrder(this.#effects, this.#events, this.#blocks.kvEvents);
-    if (effects.length === 0) return NO_EFFECTS;
+    if (effects.length === 0) return effects;
     this.#effects = [];
     if (this.#events.length > 0) this.#events = [];
     return effects;
@@ -377,13 +375,15 @@ export class WorkerLoop {
     this.#blocks.advance(nowMs);
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
-    if (this.#scheduler.planInFlight === null) {
+    const isIdle = this.#scheduler.planInFlight === null;
+    if (isIdle) {
       const plan = this.#scheduler.schedule();
       this.#flushKvOps();
       if (plan !== null) this.#effects.push({ kind: "execute", plan });
     }
     // What was to come up may be gone already, for one that was admitted just now.
-    if (this.#runTiers(nowMs) && this.#scheduler.planInFlight === null) this.#turn(nowMs);
+    const isDue = isIdle || this.#onboarder?.hasBegun === true;
+    if (isDue && this.#runTiers(nowMs) && this.#scheduler.planInFlight === null) this.#turn(nowMs);
   }
 
   /** Throws unless loop, scheduler, handoffs and KV bookkeeping agree. */

@@ -281,6 +281,38 @@ describe("worker loops with lower tiers", () => {
     },
   );
 
+  it("keep what a store was too busy to read, and compute it this time", () => {
+    const options = {
+      numBlocks: 12,
+      tiers: { tiers: [{ tier: "disk", maxBytes: 1000 }], eviction: "lru" } as const,
+    };
+    const fleet = new LoopFleet(["w"], options, () => 0);
+    const { loop, tiers } = fleet.workers.get("w")!;
+    const ask = (id: string, start: number): void => {
+      const request = makeRequest({ id, prompt: tokenRange(start, 46), maxOutputTokens: 2 });
+      fleet.local(request, "w");
+      fleet.finish();
+      expect(fleet.textOf(request)).toEqual(expectedOutput(request));
+    };
+    ask("first", 1);
+    ask("between", 500);
+    const { blocks } = tiers.stats[0]![1];
+    const report = loop.tierReport.bind(loop);
+    let numReads = 0;
+    loop.tierReport = (outcome, nowMs) => {
+      if (outcome.kind === "read") numReads++;
+      report(outcome.kind === "read" ? { ...outcome, payload: null, wasBusy: true } : outcome, nowMs);
+    };
+    ask("busy", 1);
+    expect(numReads).toBe(1);
+    expect(tiers.stats[0]![1]).toMatchObject({ blocks, bad: 0 });
+    loop.tierReport = report;
+    ask("another", 500);
+    ask("quiet", 1);
+    expect(tiers.stats[0]![1].hits).toBeGreaterThanOrEqual(11);
+    fleet.expectBaseline();
+  });
+
   it("go on without what comes too late, and have nothing to wait for while an import is with the engine", () => {
     const host = { tier: "host", maxBytes: 1000 } as const;
     const emitted: RequestEvent[] = [];

@@ -81,6 +81,11 @@ export class Onboarder {
     this.#blockSizeTokens = blocks.blockSizeTokens;
   }
 
+  /** Whether something has been admitted that the next {@link turn} starts. */
+  get hasBegun(): boolean {
+    return this.#admitted.length > 0;
+  }
+
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
     let next = this.prefetcher?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;

@@ -219,8 +219,9 @@ export class Prefetcher {
     const { job, piece } = this.#reads.get(report.read)!;
     this.#reads.delete(report.read);
     this.#tiers.unpin(piece);
-    if (report.payload === null) this.#tiers.discard(piece);
-    else this.#tiers.rule.learnRead(piece.tier, piece.numBlocks * this.#blocks.blockSizeTokens, report.ms);
+    if (report.payload === null) {
+      if (report.wasBusy !== true) this.#tiers.discard(piece);
+    } else this.#tiers.rule.learnRead(piece.tier, piece.numBlocks * this.#blocks.blockSizeTokens, report.ms);
     const segment = report.payload === null || job.isOver ? null : this.#tiers.raise(piece);
     if (segment === null) {
       job.numMoving--;
