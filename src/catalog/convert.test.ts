@@ -62,9 +62,13 @@ describe("device spec", () => {
       confidence: "assumed",
       catalogValue: 3350,
     });
-    expect(used.filter(({ confidence }) => confidence === "assumed").map(describeFigure)).toEqual([
+    expect(
+      used.filter(({ confidence }) => confidence === "assumed").map((figure) => describeFigure(figure)),
+    ).toEqual([
       "memory.bandwidth of h100-sxm is 3000 GB/s (assumed by the scenario; in the catalogue: 3350 GB/s)",
     ]);
+    const bandwidth = used.find(({ key }) => key === "memory.bandwidth")!;
+    expect(describeFigure(bandwidth, "h100-sxm")).toMatch(/^memory\.bandwidth is 3000 GB\/s/);
   });
 
   it("tells an unknown precision from one that the part does not have", () => {

@@ -52,10 +52,14 @@ export function needsStating(figure: UsedFigure): boolean {
   return figure.confidence !== "vendor" && figure.confidence !== "third-party";
 }
 
-/** A used figure as a sentence of a report: what was taken, how it is known, and what the catalogue says instead. */
-export function describeFigure(figure: UsedFigure): string {
+/**
+ * A used figure as a sentence of a report: what was taken, how it is known, and what the catalogue says instead.
+ *
+ * @param under the entry that the sentence stands under, which it does not name again
+ */
+export function describeFigure(figure: UsedFigure, under?: string): string {
   const { entry, key, value, unit, confidence, catalogValue, note } = figure;
-  const subject = `${key} of ${entry} is ${value} ${unit}`;
+  const subject = `${entry === under ? key : `${key} of ${entry}`} is ${value} ${unit}`;
   if (confidence !== "assumed") return `${subject} (${confidence}${note === "" ? "" : `: ${note}`})`;
   const instead = catalogValue === null ? "not known" : `${catalogValue} ${unit}`;
   return `${subject} (assumed by the scenario; in the catalogue: ${instead})`;

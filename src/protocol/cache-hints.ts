@@ -4,25 +4,36 @@ import { MAX_FAN_OUT, MAX_RETENTION_MS } from "./request-codec.ts";
 
 /** Longest `prompt_cache_key`, in UTF-16 code units. */
 const MAX_CACHE_KEY_CHARS = 256;
+/** Of a field that does not exist, in an error message. */
+const MAX_SHOWN_CHARS = 40;
 const DAY_MS = 24 * 3_600_000;
 
 /** What a request may say about the KV of its prompt. Every field is a wish. */
 export const cacheHintFields = {
+  // Strict, unlike the rest of a body: a wish that is misspelled would silently not be one.
   cache: z
-    .object({
-      keep: z.enum(["none", "default", "long"]).nullish(),
-      ttl_seconds: z
-        .int()
-        .min(1)
-        .max(MAX_RETENTION_MS / 1000)
-        .nullish(),
-      next_turn_seconds: z
-        .number()
-        .min(0)
-        .max(MAX_RETENTION_MS / 1000)
-        .nullish(),
-      fan_out: z.int().min(1).max(MAX_FAN_OUT).nullish(),
-    })
+    .strictObject(
+      {
+        keep: z.enum(["none", "default", "long"]).nullish(),
+        ttl_seconds: z
+          .int()
+          .min(1)
+          .max(MAX_RETENTION_MS / 1000)
+          .nullish(),
+        next_turn_seconds: z
+          .number()
+          .min(0)
+          .max(MAX_RETENTION_MS / 1000)
+          .nullish(),
+        fan_out: z.int().min(1).max(MAX_FAN_OUT).nullish(),
+      },
+      {
+        error: (issue) =>
+          issue.code === "unrecognized_keys"
+            ? `takes keep, ttl_seconds, next_turn_seconds and fan_out, not '${issue.keys[0]?.slice(0, MAX_SHOWN_CHARS)}'`
+            : undefined,
+      },
+    )
     .optional(),
   // OpenAI's names for the conversation and for how long it is worth keeping.
   prompt_cache_key: z.string().max(MAX_CACHE_KEY_CHARS).optional(),

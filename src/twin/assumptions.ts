@@ -59,12 +59,17 @@ export function distinct(entries: readonly Assumption[]): Assumption[] {
   return [...new Map(entries.map((entry) => [`${entry.subject}\n${entry.statement}`, entry])).values()];
 }
 
+/** Counts, and what is whole by its unit, without decimals. */
+function exactOr(value: number): string {
+  return Number.isInteger(value) && Math.abs(value) < 1000 ? String(value) : formatNumber(value);
+}
+
 /** A figure of a network as a sentence. */
 export function describeNetworkFigure({ name, value, unit, source }: NetworkFigure): string {
   const isBytes = unit.startsWith("bytes");
   const shown = isBytes
-    ? `${formatNumber(value / 1e9)} GB${unit.slice("bytes".length)}`
-    : `${formatNumber(value)} ${unit}`;
+    ? `${exactOr(value / 1e9)} GB${unit.slice("bytes".length)}`
+    : `${exactOr(value)} ${unit}`;
   return `${name} is ${shown.trimEnd()} (${source})`;
 }
 

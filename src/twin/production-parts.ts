@@ -98,7 +98,7 @@ function partDevice(entry: AcceleratorEntry, overrides: Assumptions): PartDevice
     transferWatts: watts?.transferW ?? null,
     installedWatts,
     dollarsPerHour,
-    assumptions: figures.filter(needsStating).map(describeFigure),
+    assumptions: figures.filter(needsStating).map((stated) => describeFigure(stated, entry.id)),
   };
 }
 

@@ -203,12 +203,12 @@ test("what networks rest on is stated, and for which fleet where they differ", (
   const both = new Simulation(file, PRODUCTION_PARTS, "/");
   for (const fleet of ["near", "far"]) both.check(fleet);
   const stated = both.assumptions(["near", "far"]).map((entry) => `${entry.subject}: ${entry.statement}`);
-  expect(stated).toContain("network: both: host link is 64.0 GB/s per device (device of both)");
+  expect(stated).toContain("network: both: host link is 64 GB/s per device (device of both)");
   expect(stated).toContain(
     "network of far: both: NIC is 3.13 GB/s per node (network section, preset ethernet-25g)",
   );
   expect(stated).toContain(
-    "network of far: rack oversubscription is 2.00 (network section, preset ethernet-25g)",
+    "network of far: rack oversubscription is 2 (network section, preset ethernet-25g)",
   );
   expect(stated.filter((text) => text.includes("host link"))).toHaveLength(1);
 });

@@ -1,4 +1,8 @@
+import { MAX_SUBMITTED_HASHES } from "../../protocol/request-codec.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
+
+/** Most tokens of a prefix: as many block hashes as go with a request, whatever the block size. */
+export const MAX_PUBLIC_PREFIX_TOKENS = MAX_SUBMITTED_HASHES;
 
 /** How a conversation is turned into text. */
 export type RenderMessages = (
@@ -41,6 +45,11 @@ export class PublicPrefixes {
       return a!.slice(0, commonLength(a!, b!));
     });
     return new PublicPrefixes(salt, await Promise.all(sequences));
+  }
+
+  /** Tokens of each prefix. */
+  get lengths(): readonly number[] {
+    return this.#sequences.map(({ length }) => length);
   }
 
   /** How many leading blocks of a prompt are public. For any prompt that begins alike the same blocks are. */

@@ -1,9 +1,11 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { FakeFleet } from "../../../test/support/fake-fleet.ts";
 import { FakeTokenizer } from "../../../test/support/fake-tokenizer.ts";
 import { expectError } from "../../../test/support/gateway-errors.ts";
 import { type GatewayUnderTest, makeGateway } from "../../../test/support/gateway-harness.ts";
 import { BlockHasher, HASH_WORDS } from "../../core/tokens/block-hash.ts";
 import { ERRORS, type ErrorCode, ServingError } from "../../protocol/errors.ts";
+import { MAX_PUBLIC_PREFIX_TOKENS } from "../conversations/public-prefixes.ts";
 import { hashApiKey } from "./api-keys.ts";
 
 const CHAT = { messages: [{ role: "user", content: "hi" }] };
@@ -260,11 +262,12 @@ describe("who may ask", () => {
       [{ ttl_seconds: 0 }, "cache.ttl_seconds"],
       [{ next_turn_seconds: -1 }, "cache.next_turn_seconds"],
       [{ fan_out: 1.5 }, "cache.fan_out"],
+      [{ ttl: 60 }, "cache"],
       ["long", "cache"],
     ] as const)
       expectError(
         await ask("key-b", { cache }),
-        param === "cache" || param === "cache.fan_out" ? "invalid_type" : "invalid_value",
+        cache === "long" || param === "cache.fan_out" ? "invalid_type" : "invalid_value",
         param,
       );
   });
@@ -295,6 +298,17 @@ describe("who may ask", () => {
   test("a public prefix that the chat template refuses is a configuration that cannot be served", async () => {
     const tokenizer = new FakeTokenizer({ chatTemplate: "{{ raise_exception('no system message') }}" });
     await expect(start({ tokenizer, publicPrefixes: ["Be brief."] })).rejects.toThrow("no system message");
+  });
+
+  test("a public prefix that is longer than the context, or than there is room for its hashes, is refused", async () => {
+    // A byte is a token.
+    const long = "x".repeat(MAX_PUBLIC_PREFIX_TOKENS + 1);
+    await expect(start({ publicPrefixes: ["short", long] })).rejects.toThrow(
+      /Number 2 .* raise contextTokens/,
+    );
+    const fleet = Object.assign(new FakeFleet(), { contextTokens: 1 << 20 });
+    const tooMany = `at most ${MAX_PUBLIC_PREFIX_TOKENS} are allowed`;
+    await expect(start({ fleet, publicPrefixes: [long] })).rejects.toThrow(tooMany);
   });
 
   test.each(["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080"])(

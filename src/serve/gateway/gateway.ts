@@ -2,7 +2,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { type FastifyInstance, fastify } from "fastify";
 import { chainHasherOf } from "../conversations/chain-hasher.ts";
 import { Conversations } from "../conversations/conversations.ts";
-import { PublicPrefixes } from "../conversations/public-prefixes.ts";
+import { MAX_PUBLIC_PREFIX_TOKENS, PublicPrefixes } from "../conversations/public-prefixes.ts";
 import { createGatewayMetrics, type Registry } from "../telemetry/metrics.ts";
 import { createAuthenticator, publicCacheSalt } from "./api-keys.ts";
 import { type ChatTemplate, createChatTemplate } from "./chat-template.ts";
@@ -112,16 +112,17 @@ async function createContext(options: GatewayOptions): Promise<GatewayContext> {
   };
 }
 
-/** @throws GatewayConfigError when the chat template does not take a system message */
+/** @throws GatewayConfigError when the chat template does not take a system message, or one is too long to be of use */
 async function openPublicPrefixes(
   options: GatewayOptions,
   template: ChatTemplate,
 ): Promise<PublicPrefixes | null> {
-  const { publicPrefixes = [], tokenizer, cacheSecret } = options;
+  const { publicPrefixes = [], tokenizer, cacheSecret, fleet } = options;
   if (publicPrefixes.length === 0) return null;
   const salt = publicCacheSalt(cacheSecret);
+  let opened: PublicPrefixes;
   try {
-    return await PublicPrefixes.open(publicPrefixes, {
+    opened = await PublicPrefixes.open(publicPrefixes, {
       salt,
       tokenizer,
       render: (messages) => template.render({ messages: [...messages] }, salt).text(),
@@ -132,6 +133,18 @@ async function openPublicPrefixes(
       cause,
     });
   }
+  for (const [i, length] of opened.lengths.entries()) {
+    const which = `Number ${i + 1} of the public prefixes has ${length} tokens`;
+    if (length >= fleet.contextTokens)
+      throw new GatewayConfigError(
+        `${which}, and the context of a request ${fleet.contextTokens}: no conversation could begin with it. Shorten it, or raise contextTokens.`,
+      );
+    if (length > MAX_PUBLIC_PREFIX_TOKENS)
+      throw new GatewayConfigError(
+        `${which}; at most ${MAX_PUBLIC_PREFIX_TOKENS} are allowed. Shorten it: what follows is still cached, per tenant.`,
+      );
+  }
+  return opened;
 }
 
 /** A hundred conversations of 100,000 tokens, about. */
