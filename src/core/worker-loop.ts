@@ -82,7 +82,8 @@ export class WorkerLoop {
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
     const onboardMs = this.#onboarder?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;
-    return Math.min(this.#handoffs.nextDeadlineMs, this.#earlyReserves.nextDeadlineMs, onboardMs);
+    const waitsMs = Math.min(this.#handoffs.nextDeadlineMs, this.#earlyReserves.nextDeadlineMs);
+    return Math.min(waitsMs, onboardMs, this.#scheduler.nextRetryMs);
   }
 
   /** What is to be done since the last call, in order. */
@@ -367,7 +368,7 @@ export class WorkerLoop {
 
   #turn(nowMs: number): void {
     this.#runTiers(nowMs);
-    for (const sequence of this.#scheduler.grantIncoming()) {
+    for (const sequence of this.#scheduler.grantIncoming(nowMs)) {
       const entry = this.#handoffs.find(idOf(sequence));
       assert(entry?.receiver, "an incoming sequence has no receiver");
       this.#runReceiver(entry, entry.receiver.onRoom(nowMs));

@@ -27,6 +27,11 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /**
+   * Positions that a sequence takes room for beyond those that it computes, as engines do that write the token being drawn ahead of its
+   * step. Default 0.
+   */
+  readonly lookaheadTokens?: number;
   /** Lower tiers, to which KV goes when its sequence gives it up. */
   readonly tiers?: KvTiers;
   /** Is told which prefixes can be found. Without it nothing is kept or reported. */
@@ -53,6 +58,7 @@ export class BlockManager {
   readonly #slots: SlotTable;
   readonly #hashChains: HashChains;
   readonly #maxCachedBlocks: number;
+  readonly #lookaheadTokens: number;
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   readonly #shares: CacheShares;
@@ -64,6 +70,7 @@ export class BlockManager {
     this.blockSizeTokens = options.blockSizeTokens;
     this.#hashChains = new HashChains(options);
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
+    this.#lookaheadTokens = options.lookaheadTokens ?? 0;
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
     this.#tiers = options.tiers ?? null;
@@ -92,9 +99,9 @@ export class BlockManager {
     return this.#pool.numHashed - this.#pool.numHashedInUse;
   }
 
-  /** Blocks that a sequence of this many tokens needs. */
+  /** Blocks that a sequence needs to have this many tokens computed. */
   blocksFor(numTokens: number): number {
-    return Math.ceil(numTokens / this.blockSizeTokens);
+    return Math.ceil((numTokens + this.#lookaheadTokens) / this.blockSizeTokens);
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { Sequence } from "../sequence.ts";
+import { assert } from "../util/assert.ts";
 
 /**
  * Sequences that hold no blocks yet, in order of service: priority, then arrival. A preempted sequence keeps its order of
@@ -55,4 +56,11 @@ export class WaitingQueue {
 export function comesBefore(a: Sequence, b: Sequence): boolean {
   if (a.request.priority !== b.request.priority) return a.request.priority < b.request.priority;
   return a.order < b.order;
+}
+
+/** Takes a sequence out of a plain list that it is in. */
+export function removeFrom(list: Sequence[], sequence: Sequence): void {
+  const at = list.indexOf(sequence);
+  assert(at !== -1, "a sequence is not in the list that its status names");
+  list.splice(at, 1);
 }
