@@ -64,6 +64,8 @@ export class Sequence {
   /** The step that the sequence was last scheduled in; owned by the scheduler's step builder. */
   stepMark = 0;
   numPreemptions = 0;
+  /** Order of coming to where nothing but room and a place in a step is missing; given by the scheduler. */
+  readyOrder = 0;
   finishReason: FinishReason | null = null;
 
   constructor(

@@ -77,7 +77,8 @@ export class WorkerLoop {
   /** The earliest time at which `tick` has something to do; infinite when nothing is waited for. */
   get nextDeadlineMs(): number {
     const onboardMs = this.#onboarder?.nextDeadlineMs ?? Number.POSITIVE_INFINITY;
-    return Math.min(this.#handoffs.nextDeadlineMs, this.#earlyReserves.nextDeadlineMs, onboardMs);
+    const waitsMs = Math.min(this.#handoffs.nextDeadlineMs, this.#earlyReserves.nextDeadlineMs);
+    return Math.min(waitsMs, onboardMs, this.#scheduler.nextRetryMs);
   }
 
   /** What is to be done since the last call, in order. */
@@ -374,7 +375,7 @@ export class WorkerLoop {
   #turn(nowMs: number): void {
     this.#blocks.advance(nowMs);
     this.#runTiers(nowMs);
-    for (const sequence of this.#scheduler.grantIncoming()) this.#grant(sequence, nowMs);
+    for (const sequence of this.#scheduler.grantIncoming(nowMs)) this.#grant(sequence, nowMs);
     const isIdle = this.#scheduler.planInFlight === null;
     if (isIdle) {
       const plan = this.#scheduler.schedule();

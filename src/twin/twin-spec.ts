@@ -6,6 +6,7 @@ import type { LowerTier } from "../core/kv/tiers/segment.ts";
 import type { PerfModel } from "../core/perf/perf-model.ts";
 import type { WorkerId, WorkerRole } from "../core/request.ts";
 import type { PlacementPolicy } from "../core/router/placement.ts";
+import type { PolicyOptions } from "../core/scheduler/policies/registry.ts";
 import type { StepPlan } from "../core/scheduler/step-plan.ts";
 import type { Network } from "./network/network.ts";
 
@@ -27,10 +28,13 @@ export interface TwinWorkerSpec {
   readonly endpoint: string;
   /** Name in `SCHEDULING_POLICY_NAMES`. */
   readonly policy: string;
+  readonly policyOptions?: PolicyOptions;
   readonly tokenBudget: number;
   readonly maxRunning: number;
   readonly maxWaiting: number;
   readonly blockTokens: number;
+  /** See `BlockManagerOptions.lookaheadTokens`. Default 0. */
+  readonly lookaheadTokens?: number;
   /** Default: what `perf.kvCapacityTokens` allows. */
   readonly numBlocks?: number;
   /** Blocks kept as prefix cache while unused; 0 turns the cache off; default all. */
@@ -77,6 +81,8 @@ export interface TwinSpec {
   readonly network: Network;
   /** Default: `reserve-first`, as the server does. With `compute-first`, KV goes to whoever has come, not in order of arrival. */
   readonly handoffOrder?: HandoffOrder;
+  /** See `SchedulerOptions.incomingRetryMs`. Default: room is given in turn, as soon as there is any. */
+  readonly incomingRetryMs?: number;
   /** The longest wait of a handoff for a grant, a frame or an ack. Default: {@link DEFAULT_HANDOFF_WAIT_MS}. */
   readonly handoffWaitMs?: number;
   /** Transfers of one pair of workers do not wait for each other. Default: they share a connection. */

@@ -13,6 +13,11 @@ export interface BlockManagerOptions {
    * that walks over every occupied cell in each step, as libllama does, pays for each one kept.
    */
   readonly maxCachedBlocks?: number;
+  /**
+   * Positions that a sequence takes room for beyond those that it computes, as engines do that write the token being drawn ahead of its
+   * step. Default 0.
+   */
+  readonly lookaheadTokens?: number;
   /** Lower tiers, to which KV goes when its sequence gives it up. */
   readonly tiers?: KvTiers;
   /** Is told which prefixes can be found. Without it nothing is kept or reported. */

@@ -36,6 +36,7 @@ export class BlockManager {
   readonly #slots: SlotTable;
   readonly #hashChains: HashChains;
   readonly #maxCachedBlocks: number;
+  readonly #lookaheadTokens: number;
   /** Knows the number of each filed block's filing, and of its parent's: 0 for the first block of a chain. */
   readonly #records: BlockRecords;
   readonly #shares: CacheShares;
@@ -52,6 +53,7 @@ export class BlockManager {
     this.blockSizeTokens = options.blockSizeTokens;
     this.#hashChains = new HashChains(options);
     this.#maxCachedBlocks = options.maxCachedBlocks ?? options.numBlocks;
+    this.#lookaheadTokens = options.lookaheadTokens ?? 0;
     this.#pool = new BlockPool(options.numBlocks, Math.floor(this.#maxCachedBlocks * MAX_KEPT_SHARE));
     this.#shares = new CacheShares(options.numBlocks);
     this.leases = new BlockLeases(this.#pool);
@@ -82,9 +84,9 @@ export class BlockManager {
     return this.#pool.numHashed - this.#pool.numHashedInUse;
   }
 
-  /** Blocks that a sequence of this many tokens needs. */
+  /** Blocks that a sequence needs to have this many tokens computed. */
   blocksFor(numTokens: number): number {
-    return Math.ceil(numTokens / this.blockSizeTokens);
+    return Math.ceil((numTokens + this.#lookaheadTokens) / this.blockSizeTokens);
   }
 
   /**

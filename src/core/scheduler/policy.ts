@@ -13,7 +13,7 @@ export interface StepBuilder {
   readonly running: readonly Sequence[];
   /** Sequences that wait for KV here, in order of service. */
   readonly waiting: Iterable<Sequence>;
-  /** Whether a sequence has given up its KV, or its part in steps, since the last step was built. */
+  /** Whether a sequence has given up its part in steps, or KV while somebody waited, since the last step was built. */
   readonly hasDeparture: boolean;
   /** Tokens that the step may still take. */
   readonly remainingTokens: number;
@@ -33,6 +33,8 @@ export interface StepBuilder {
    * nobody waits or there is no place in the batch, no budget, or no KV for the reservation.
    */
   admitNext(maxTokens: number, reservation: KvReservation): number;
+  /** The same for a sequence of `waiting` that need not be the first. */
+  admit(sequence: Sequence, maxTokens: number, reservation: KvReservation): number;
 }
 
 /** Decides who takes part in the next step. Small, and stateless where the idea allows: state is in the scheduler. */

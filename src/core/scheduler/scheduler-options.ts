@@ -32,6 +32,11 @@ export interface SchedulerOptions {
    * default. Otherwise an incoming one takes room as soon as there is any.
    */
   readonly ordersIncoming?: boolean;
+  /**
+   * An incoming sequence that finds no room asks again after this many milliseconds, for itself, instead of getting room in its turn.
+   * Absent: in turn, as soon as there is any. Splitwise's simulator asks every second.
+   */
+  readonly incomingRetryMs?: number;
   /** Absent: KV is on the device or nowhere. */
   readonly onboarder?: OnboardPort;
   /** The most steps that one plan may stand for; 1, the default, for engines that run one step at a time. */

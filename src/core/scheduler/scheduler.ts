@@ -1,6 +1,7 @@
 import type { BlockManager } from "../kv/block-manager.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
+import { IncomingLine } from "./incoming-line.ts";
 import type { KvReservation } from "./policy.ts";
 import { pickVictim } from "./preemption.ts";
 import { PrefixTokens } from "./prefix-tokens.ts";
@@ -32,7 +33,7 @@ export class Scheduler {
   readonly #blocks: BlockManager;
   readonly #waiting = new WaitingQueue();
   /** Sequences that wait for room to receive another worker's KV. */
-  readonly #incoming = new WaitingQueue();
+  readonly #incoming: IncomingLine;
   /** Sequences in steps, in order of admission. */
   readonly #running: Sequence[] = [];
   /** Sequences that hold KV and are in no step: onboarding, receiving, received or handing off. */
@@ -45,8 +46,10 @@ export class Scheduler {
   /** Steps of the plan in flight that have ended already. */
   #numRepeats = 0;
   #numPreemptions = 0;
-  /** Whether a sequence has left the steps or given up its KV since the last plan. */
+  /** Whether a sequence has left the steps, or given up KV while somebody waited, since the last plan. */
   #hasDeparture = false;
+  /** Sequences that have come to where only room and a place are missing. */
+  #numReady = 0;
   /** Sequences that have come into steps. */
   #numJoins = 0;
   readonly #prefixTokens = new PrefixTokens();
@@ -55,11 +58,13 @@ export class Scheduler {
     assert(options.tokenBudget > 0 && options.maxRunning > 0, "budget and batch size must be positive");
     this.#options = options;
     this.#blocks = blocks;
+    this.#incoming = new IncomingLine(options.incomingRetryMs ?? null);
     const resources: StepResources = {
       running: this.#running,
       waiting: this.#waiting,
       reserve: (sequence) => this.#blocks.grow(sequence, sequence.maxComputedTokens),
       admitNext: (reservation) => this.#admitNext(reservation),
+      admit: (sequence, reservation) => this.#admit(sequence, reservation)?.status === "running",
       makeRoom: (sequence, numTokens, isScheduled) => this.#makeRoom(sequence, numTokens, isScheduled),
     };
     this.#collector = new ChunkCollector(resources);
@@ -110,6 +115,7 @@ export class Scheduler {
 
   /** Queues a sequence that this worker computes. */
   add(sequence: Sequence): AddOutcome {
+    sequence.readyOrder = ++this.#numReady;
     return this.#enqueue(sequence, this.#waiting);
   }
 
@@ -123,7 +129,7 @@ export class Scheduler {
     return this.#blocks.blocksFor(sequence.maxComputedTokens) <= this.#blocks.numBlocks;
   }
 
-  #enqueue(sequence: Sequence, queue: WaitingQueue): AddOutcome {
+  #enqueue(sequence: Sequence, queue: WaitingQueue | IncomingLine): AddOutcome {
     assert(sequence.status === "waiting", "only a waiting sequence can be queued");
     if (!this.fits(sequence)) return "too_long";
     if (this.numWaiting >= this.#options.maxWaiting) return "queue_full";
@@ -131,29 +137,32 @@ export class Scheduler {
     return "added";
   }
 
+  /** When an incoming sequence asks for room again without a further input; infinite when none does. */
+  get nextRetryMs(): number {
+    return this.#incoming.nextAskMs;
+  }
+
   /**
    * Takes KV room for incoming sequences, in order, as far as there is any. They are then `receiving`, and what was cached
    * here already counts as computed; those whose KV first comes up from a lower tier are `onboarding`, and not among the ones returned. A
    * preempted or local sequence that came earlier is not overtaken.
    */
-  grantIncoming(): Sequence[] {
-    const granted: Sequence[] = [];
-    for (;;) {
-      const sequence = this.#incoming.peek();
+  grantIncoming(nowMs: number): Sequence[] {
+    const taken = this.#incoming.take(nowMs, (sequence) => {
       const local = this.#waiting.peek();
-      if (sequence === null || (local !== null && this.#waitsFor(sequence, local))) return granted;
-      if (this.#numHolding >= 2 * this.#options.maxRunning) return granted;
-      if (!this.#blocks.admit(sequence, sequence.numKnownTokens, sequence.numKnownTokens)) return granted;
-      this.#incoming.shift();
+      if (local !== null && this.#waitsFor(sequence, local)) return false;
+      if (this.#numHolding >= 2 * this.#options.maxRunning) return false;
+      if (!this.#blocks.admit(sequence, sequence.numKnownTokens, sequence.numKnownTokens)) return false;
       this.#parked.add(sequence);
-      if (this.#options.onboarder?.begin(sequence, sequence.numKnownTokens, "sent")) {
+      if (this.#options.onboarder?.begin(sequence, sequence.numKnownTokens, "sent"))
         sequence.status = "onboarding";
-        continue;
+      else {
+        this.#prefixTokens.count(sequence);
+        sequence.status = "receiving";
       }
-      this.#prefixTokens.count(sequence);
-      sequence.status = "receiving";
-      granted.push(sequence);
-    }
+      return true;
+    });
+    return taken.filter(({ status }) => status === "receiving");
   }
 
   /** What a lower tier had of an incoming sequence's prefix is here: it can receive the rest. */
@@ -173,6 +182,7 @@ export class Scheduler {
     assert(sequence.numComputedTokens === sequence.numKnownTokens, "KV is missing");
     this.#blocks.fileComputed(sequence);
     sequence.append(firstToken);
+    sequence.readyOrder = ++this.#numReady;
     sequence.status = "received";
     this.#received.push(sequence);
   }
@@ -227,7 +237,8 @@ export class Scheduler {
     if (maxStepsPerPlan === 1 || chunks.length !== this.#running.length) return 1;
     const holdsMore = this.#numHolding < 2 * maxRunning;
     const joinsMore = this.#running.length < maxRunning;
-    const hasWaiting = holdsMore && (this.#incoming.length > 0 || (joinsMore && this.#waiting.length > 0));
+    const hasWaiting =
+      holdsMore && (this.#incoming.takesRoomAtOnce || (joinsMore && this.#waiting.length > 0));
     return longestRow(chunks, this.#blocks, { maxSteps: maxStepsPerPlan, hasWaiting });
   }
 
@@ -316,7 +327,8 @@ export class Scheduler {
 
   /** Takes a sequence that holds KV out of the lists; its KV stays. */
   #leave(sequence: Sequence): void {
-    this.#hasDeparture = true;
+    // Room that nobody waits for is news to nobody: who comes later looks for room anyway.
+    if (sequence.status === "running" || this.numQueued > 0) this.#hasDeparture = true;
     if (sequence.status === "running") removeFrom(this.#running, sequence);
     else if (this.#parked.delete(sequence) && sequence.status === "received")
       removeFrom(this.#received, sequence);
@@ -325,22 +337,22 @@ export class Scheduler {
   /** The next sequence that can compute. Those whose KV comes up from a lower tier are admitted on the way, and parked. */
   #admitNext(reservation: KvReservation): Sequence | null {
     for (;;) {
-      const sequence = this.#admitFirst(reservation);
+      const first = this.#waiting.peek();
+      const sequence = first === null ? null : this.#admit(first, reservation);
       if (sequence?.status !== "onboarding") return sequence;
     }
   }
 
-  #admitFirst(reservation: KvReservation): Sequence | null {
-    const sequence = this.#waiting.peek();
+  #admit(sequence: Sequence, reservation: KvReservation): Sequence | null {
     const { maxRunning } = this.#options;
-    if (sequence === null || this.#running.length >= maxRunning || this.#numHolding >= 2 * maxRunning)
-      return null;
+    if (this.#running.length >= maxRunning || this.#numHolding >= 2 * maxRunning) return null;
     const incoming = this.#incoming.peek();
     if (incoming !== null && this.#waitsFor(sequence, incoming)) return null;
     const numTokens = reservation === "maximum" ? sequence.maxComputedTokens : sequence.numKnownTokens;
     const reusableTokens = sequence.numKnownTokens - 1;
     if (!this.#blocks.admit(sequence, numTokens, reusableTokens)) return null;
-    this.#waiting.shift();
+    if (this.#waiting.peek() === sequence) this.#waiting.shift();
+    else this.#waiting.remove(sequence);
     if (this.#options.onboarder?.begin(sequence, reusableTokens, "computed")) {
       sequence.status = "onboarding";
       this.#parked.add(sequence);
@@ -385,14 +397,11 @@ export class Scheduler {
     const parkedStatuses = ["onboarding", "receiving", "received", "handing-off"];
     for (const { status } of this.#parked)
       assert(parkedStatuses.includes(status), `a ${status} sequence is parked`);
-    for (const sequence of this.#received) {
-      assert(
-        sequence.status === "received" && this.#parked.has(sequence),
-        "a received sequence is not parked",
-      );
-    }
+    const astray = this.#received.find((one) => one.status !== "received" || !this.#parked.has(one));
+    assert(astray === undefined, "a received sequence is not parked");
     assert(this.#running.length <= this.#options.maxRunning, "the batch is over its bound");
     assert(this.#numHolding <= 2 * this.#options.maxRunning, "too many sequences hold KV");
+    this.#incoming.checkInvariants();
     this.#blocks.checkInvariants([...this.#running, ...this.#parked, ...others]);
   }
 }

@@ -8,6 +8,8 @@ export interface StepResources {
   readonly waiting: Iterable<Sequence>;
   /** Admits the first waiting sequence if batch, KV and reservation allow. */
   admitNext(reservation: KvReservation): Sequence | null;
+  /** Admits that waiting sequence; returns whether it can compute now. */
+  admit(sequence: Sequence, reservation: KvReservation): boolean;
   /** Extends a sequence's blocks to its longest output if there is room without a preemption. */
   reserve(sequence: Sequence): boolean;
   /**
@@ -69,5 +71,10 @@ export class ChunkCollector implements StepBuilder {
     if (Math.min(maxTokens, this.remainingTokens) <= 0) return 0;
     const sequence = this.#resources.admitNext(reservation);
     return sequence === null ? 0 : this.compute(sequence, maxTokens);
+  }
+
+  admit(sequence: Sequence, maxTokens: number, reservation: KvReservation): number {
+    if (Math.min(maxTokens, this.remainingTokens) <= 0 || sequence.status !== "waiting") return 0;
+    return this.#resources.admit(sequence, reservation) ? this.compute(sequence, maxTokens) : 0;
   }
 }

@@ -50,7 +50,7 @@ export class TwinWorker {
     options: {
       id: string;
       index: number;
-      run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs">;
+      run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs" | "incomingRetryMs">;
       /** Whether the worker tells what its caches hold. */
       reportsKv: boolean;
       /** Whether it may be told to fetch prefixes from others. */
@@ -58,12 +58,13 @@ export class TwinWorker {
     },
   ) {
     const { maxStepsPerPlan = MAX_STEPS_PER_PLAN, handoffOrder = "reserve-first" } = options.run;
+    const { incomingRetryMs } = options.run;
     const waitMs = options.run.handoffWaitMs ?? DEFAULT_HANDOFF_WAIT_MS;
     this.id = options.id;
     this.spec = spec;
     this.index = options.index;
     this.engine = new ModelledEngine(spec.perf);
-    const policy = findSchedulingPolicy(spec.policy);
+    const policy = findSchedulingPolicy(spec.policy, spec.policyOptions);
     assert(policy !== null, `no scheduling policy ${spec.policy}`);
     const numBlocks = spec.numBlocks ?? Math.floor(spec.perf.kvCapacityTokens / spec.blockTokens);
     const kvEvents = options.reportsKv ? new KvEventLog() : undefined;
@@ -74,6 +75,7 @@ export class TwinWorker {
       // A modelled engine has as many names as could be asked for: each retained one is home to a block at least.
       numSlots: numBlocks + 2 * spec.maxRunning,
       modelId: "twin",
+      ...(spec.lookaheadTokens === undefined ? {} : { lookaheadTokens: spec.lookaheadTokens }),
       ...(spec.maxCachedBlocks === undefined ? {} : { maxCachedBlocks: spec.maxCachedBlocks }),
       kvEvents,
       ...(this.tiers === null ? {} : { tiers: this.tiers.tiers }),
@@ -93,6 +95,7 @@ export class TwinWorker {
         endOfGenerationTokens: new Set([END_TOKEN]),
         ordersIncoming: handoffOrder !== "compute-first",
         maxStepsPerPlan,
+        ...(incomingRetryMs === undefined ? {} : { incomingRetryMs }),
         ...onboarding,
       },
       this.blocks,

@@ -9,11 +9,15 @@ import { type SplitwiseHardware, splitwiseKvTokens } from "./splitwise-table.ts"
 /** Settings of the paper's experiments. */
 const TRANSFER_BYTES_PER_SECOND = 200 * 2 ** 30;
 const MAX_PENDING_PROMPT_TOKENS = 8192;
+const MAX_PASSES = 4;
 /** Longer than any prompt of the traces: prompts run whole, however long. */
 const LONGEST_PROMPT_TOKENS = 65_536;
 const MAX_REQUESTS = 1_000_000;
-/** Rounds up what the simulator counts in tokens: 1.5 of 1,400 for a request. */
-const BLOCK_TOKENS = 4;
+/** The simulator counts memory in tokens, the last one of an output among them. */
+const BLOCK_TOKENS = 1;
+const LOOKAHEAD_TOKENS = 1;
+/** A transfer that finds its decode worker full is tried again so much later. */
+const TRANSFER_RETRY_MS = 1000;
 /** Every run of the paper has ended by then. */
 const MAX_VIRTUAL_MS = 86_400_000;
 
@@ -59,6 +63,7 @@ export function splitwiseFleet(
     network: new DedicatedLinks({ bytesPerSecond: TRANSFER_BYTES_PER_SECOND, latencyMs: 0 }),
     handoffOrder: "compute-first",
     oneConnectionPerRequest: true,
+    incomingRetryMs: TRANSFER_RETRY_MS,
     faults: [],
     maxRequests: MAX_REQUESTS,
     outputBound: "true",
@@ -76,7 +81,11 @@ export function splitwiseFleet(
     ...machines("token", "decode", numToken, perfs.get(tokenHardware)!),
   ];
   const kvTokens = splitwiseKvTokens("bloom-176b");
-  const placement = createMixedPoolPlacement({ maxPendingTokens: MAX_PENDING_PROMPT_TOKENS, kvTokens });
+  const placement = createMixedPoolPlacement({
+    maxPendingTokens: MAX_PENDING_PROMPT_TOKENS,
+    kvTokens,
+    countsLocalDecodes: true,
+  });
   return { ...shared, workers, placement };
 }
 
@@ -87,10 +96,12 @@ function machines(name: string, role: WorkerRole, count: number, perf: Splitwise
     perf,
     endpoint: `${name}-${index}`,
     policy: "splitwise",
+    policyOptions: { maxPasses: MAX_PASSES },
     tokenBudget: LONGEST_PROMPT_TOKENS,
     maxRunning: 8192,
     maxWaiting: MAX_REQUESTS,
     blockTokens: BLOCK_TOKENS,
+    lookaheadTokens: LOOKAHEAD_TOKENS,
     numBlocks: Math.floor(perf.kvCapacityTokens / BLOCK_TOKENS),
     maxCachedBlocks: 0,
     startUpMs: 0,

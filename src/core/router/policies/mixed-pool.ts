@@ -1,10 +1,21 @@
-import type { WorkerId } from "../../request.ts";
-import type { PlacementDecision, PlacementPolicy, PlacementQuery, WorkerView } from "../placement.ts";
+import type { RequestId, WorkerId } from "../../request.ts";
+import type {
+  FleetEvent,
+  PlacementDecision,
+  PlacementPolicy,
+  PlacementQuery,
+  WorkerView,
+} from "../placement.ts";
 import { leastOf, pendingTokens } from "./select.ts";
 
 export interface MixedPoolOptions {
   /** A prefill queue that would grow beyond this many pending tokens is long: 8,192 in the paper's simulator. */
   readonly maxPendingTokens: number;
+  /**
+   * Whether the decodes of a request wait in its worker's queue while that worker has its prompt to compute, as in the paper's simulator. Default
+   * false: a queue is what waits for a step.
+   */
+  readonly countsLocalDecodes?: boolean;
   /** KV up to which requests are placed on a worker, by the bound of each; default: what fits it. */
   readonly kvTokens?: number;
 }
@@ -29,11 +40,25 @@ class MixedPool implements PlacementPolicy {
   /** With the number of idle spells at which each joined. */
   readonly #mixed = new Map<WorkerId, number>();
 
+  /** Requests whose prompt is computed where they decode, until it has been. */
+  readonly #localPrompts = new Map<RequestId, WorkerId>();
+
   constructor(options: MixedPoolOptions) {
     this.#options = options;
   }
 
+  observe(event: FleetEvent): void {
+    if (event.kind === "prefilled" || event.kind === "over") this.#localPrompts.delete(event.requestId);
+  }
+
   place(query: PlacementQuery, workers: readonly WorkerView[]): PlacementDecision | null {
+    const decision = this.#choose(query, workers);
+    if (decision !== null && decision.prefillWorker === decision.decodeWorker)
+      this.#localPrompts.set(query.requestId, decision.decodeWorker);
+    return decision;
+  }
+
+  #choose(query: PlacementQuery, workers: readonly WorkerView[]): PlacementDecision | null {
     const views = new Map(workers.map((worker) => [worker.id, worker]));
     this.#follow(views);
     const viewsOf = (ids: Iterable<WorkerId>) => [...ids].map((id) => views.get(id)!);
@@ -61,8 +86,13 @@ class MixedPool implements PlacementPolicy {
 
   #promptWorker(query: PlacementQuery, pool: readonly WorkerView[]): WorkerView | null {
     const worker = leastOf(pool, pendingTokens);
-    if (worker === null || worker.numQueued === 0) return worker;
+    if (worker === null || !this.#hasQueue(worker)) return worker;
     return pendingTokens(worker) + query.numPromptTokens > this.#options.maxPendingTokens ? null : worker;
+  }
+
+  #hasQueue({ id, numQueued }: WorkerView): boolean {
+    if (numQueued > 0) return true;
+    return this.#options.countsLocalDecodes === true && [...this.#localPrompts.values()].includes(id);
   }
 
   #tokenWorker(query: PlacementQuery, pool: readonly WorkerView[]): WorkerView | null {

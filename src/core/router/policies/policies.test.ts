@@ -87,6 +87,30 @@ describe("mixed-pool", () => {
     expect(place(policy, ledger.views(), 10).prefillWorker).toBe("d2");
   });
 
+  it("counts decodes of a prompt under way as a queue where it is told to", () => {
+    const workersOf = (countsLocalDecodes: boolean) => {
+      const ledger = ledgerOf("p1", "d1");
+      const policy = createMixedPoolPlacement({ maxPendingTokens: 150, countsLocalDecodes });
+      ledger.book(place(policy, ledger.views(), 100), 100, 10);
+      ledger.setQueued("p1", 1);
+      // p1 has a queue: d1 takes the prompt and its decodes.
+      const local = place(policy, ledger.views(), 100);
+      expect([local.prefillWorker, local.decodeWorker]).toEqual(["d1", "d1"]);
+      ledger.book(local, 100, 10);
+      return { ledger, policy };
+    };
+    const quiet = workersOf(false);
+    expect(place(quiet.policy, quiet.ledger.views(), 100)).toMatchObject({ prefillWorker: "d1" });
+    const counting = workersOf(true);
+    // No machine without a queue is left that could be mixed in: the fewest pending tokens decide.
+    expect(place(counting.policy, counting.ledger.views(), 100)).toMatchObject({ prefillWorker: "p1" });
+    counting.policy.observe!(
+      { kind: "prefilled", requestId: placementQuery().requestId, numCachedTokens: 0 },
+      0,
+    );
+    expect(place(counting.policy, counting.ledger.views(), 100)).toMatchObject({ prefillWorker: "d1" });
+  });
+
   it("takes a prompt machine for decodes when memory is full by the bound of the outputs", () => {
     const ledger = ledgerOf("p1", "p2", "d1");
     const policy = createMixedPoolPlacement({ maxPendingTokens: 4000 });

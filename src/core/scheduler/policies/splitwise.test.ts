@@ -3,18 +3,18 @@ import { makeSequence, tokenRange } from "../../../../test/support/make.ts";
 import { BlockManager } from "../../kv/block-manager.ts";
 import type { Sequence } from "../../sequence.ts";
 import { Scheduler } from "../scheduler.ts";
-import { findSchedulingPolicy } from "./registry.ts";
+import { findSchedulingPolicy, type PolicyOptions } from "./registry.ts";
 
 /** A scheduler whose engine draws the same token always. */
 class Rig {
   readonly scheduler: Scheduler;
   #order = 0;
 
-  constructor(numBlocks = 20_000) {
+  constructor(numBlocks = 20_000, options: PolicyOptions = {}) {
     const kv = { numBlocks, blockSizeTokens: 1, numSlots: 600, modelId: "m", maxCachedBlocks: 0 };
     const blocks = new BlockManager(kv);
     const bounds = { tokenBudget: 65_536, maxRunning: 600, maxWaiting: 600 };
-    const policy = findSchedulingPolicy("splitwise")!;
+    const policy = findSchedulingPolicy("splitwise", options)!;
     this.scheduler = new Scheduler({ ...bounds, policy, endOfGenerationTokens: new Set() }, blocks);
   }
 
@@ -95,5 +95,32 @@ describe("the splitwise policy", () => {
     expect(rig.step().length).toBeGreaterThan(0);
     for (let step = 0; step < 100 && second.status !== "finished"; step++) rig.step();
     expect([first.status, second.status]).toEqual(["finished", "finished"]);
+  });
+
+  it("lets a decode go first that prompts have passed over so often, and otherwise never", () => {
+    const stepsUntilDecode = (options: PolicyOptions) => {
+      const rig = new Rig(3000, options);
+      rig.add(10, 20);
+      rig.step();
+      // Prompts that leave no place, one for every step. Those that came later would stand before the decode, without a pass.
+      for (let prompt = 0; prompt < 12; prompt++) rig.add(2048, 1);
+      for (let step = 1; step <= 12; step++) {
+        if (rig.step().some(([order]) => order === 0)) return step;
+      }
+      return null;
+    };
+    expect(stepsUntilDecode({})).toBeNull();
+    expect(stepsUntilDecode({ maxPasses: 4 })).toBe(5);
+    expect(stepsUntilDecode({ maxPasses: 2 })).toBe(3);
+  });
+
+  it("takes no KV for a decode that finds no place in the step", () => {
+    const rig = new Rig(2100);
+    const first = rig.add(10, 30);
+    rig.step();
+    rig.add(2048, 1);
+    expect(rig.step()).toEqual([[1, 2048]]);
+    // Its prompt and nothing for the output.
+    expect(first.blocks.length).toBe(10);
   });
 });
