@@ -215,6 +215,27 @@ describe("priced placement", () => {
     expect(run(1)).toEqual(easy);
   });
 
+  it("takes no output for longer than it may be, however long its handoff took", () => {
+    const fleet = fleetOf(["p0", "d0"]);
+    const expectedDecode = (): number => {
+      const { candidates } = fleet.place({
+        numPromptTokens: 1000,
+        requestId: "asked",
+        maxOutputTokens: 10_000,
+      })!;
+      fleet.over("asked");
+      return candidates![0]!.terms.decode!;
+    };
+    const before = expectedDecode();
+    for (let i = 0; i < 50; i++) {
+      fleet.place({ numPromptTokens: 1000, requestId: `slow${i}`, maxOutputTokens: 20 });
+      fleet.prefilled(`slow${i}`);
+      fleet.nowMs += 60_000;
+      fleet.over(`slow${i}`);
+    }
+    expect(expectedDecode()).toBeLessThan(before / 2);
+  });
+
   it("spreads a prompt that many are going to begin with before they are there", () => {
     const workersOf = (expectedFanOut?: number): string[] => {
       const ids = ["w0", "w1", "w2", "w3"];
