@@ -213,6 +213,7 @@ const requestSchema = z.strictObject({
   maxOutputTokens: countSchema,
   priority: z.number(),
   firstTokenGoalMs: amountSchema.exactOptional(),
+  expectedFanOut: countSchema.exactOptional(),
   promptBlockHashes: hashesSchema(MAX_PROMPT_BLOCKS).nullable(),
 });
 

@@ -101,12 +101,13 @@ export function forgetUnsent(flight: Flight): void {
 /** What placement is asked for a request: no text, and of the output only the bound. */
 export function queryOf({ request, arrivedAtMs }: Flight, nowMs: number): PlacementQuery {
   const numResumed = request.resumedTokens.length;
-  const { firstTokenGoalMs } = request;
+  const { firstTokenGoalMs, expectedFanOut } = request;
   return {
     requestId: request.id,
     nowMs,
     priority: request.priority,
     firstTokenDeadlineMs: firstTokenGoalMs === undefined ? null : arrivedAtMs + firstTokenGoalMs,
+    ...(expectedFanOut === undefined ? {} : { expectedFanOut }),
     numPromptTokens: request.promptTokens.length + numResumed,
     maxOutputTokens: request.maxOutputTokens - numResumed,
     promptBlockHashes: promptBlockHashesOf(request),

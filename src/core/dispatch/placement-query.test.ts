@@ -19,13 +19,13 @@ function asked(queries: PlacementQuery[]): PlacementPolicy {
   };
 }
 
-test("a goal for the first token counts from the request's arrival, through waiting, failures and a replay", () => {
+test("wishes reach placement: a goal for the first token counts from the request's arrival, through waiting, failures and a replay", () => {
   const queries: PlacementQuery[] = [];
   const entries: DispatchEntry[] = [];
   const dispatcher = new RecordedDispatcher({ ...LIMITS, placement: asked(queries) }, (entry) =>
     entries.push(entry),
   );
-  dispatcher.submit(makeRequest({ id: "hurried", firstTokenGoalMs: 500 }), 100);
+  dispatcher.submit(makeRequest({ id: "hurried", firstTokenGoalMs: 500, expectedFanOut: 8 }), 100);
   dispatcher.submit(makeRequest({ id: "patient" }), 100);
   dispatcher.workerReady(workerFacts({ id: "w" }), 300);
   dispatcher.attemptFailed("hurried", 1, "worker_lost", 450);
@@ -37,6 +37,8 @@ test("a goal for the first token counts from the request's arrival, through wait
     ["patient", null],
     ["hurried", 600],
   ]);
+
+  expect(queries[0]!.expectedFanOut).toBe(8);
 
   const again: PlacementQuery[] = [];
   const repeated = new Dispatcher({ ...LIMITS, placement: asked(again) });

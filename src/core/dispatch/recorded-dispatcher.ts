@@ -21,6 +21,7 @@ export interface RecordedRequest {
   readonly priority: number;
   /** Absent: nobody has said. */
   readonly firstTokenGoalMs?: number;
+  readonly expectedFanOut?: number;
   /** Of the prompt's full blocks; null where they are not known before placement. */
   readonly promptBlockHashes: Int32Array | null;
 }
@@ -180,13 +181,15 @@ export class RecordedDispatcher extends Dispatcher {
 }
 
 function recordedRequest(request: Request): RecordedRequest {
+  const { firstTokenGoalMs, expectedFanOut } = request;
   return {
     id: request.id,
     numPromptTokens: request.promptTokens.length,
     numResumedTokens: request.resumedTokens.length,
     maxOutputTokens: request.maxOutputTokens,
     priority: request.priority,
-    ...(request.firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs: request.firstTokenGoalMs }),
+    ...(firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs }),
+    ...(expectedFanOut === undefined ? {} : { expectedFanOut }),
     promptBlockHashes: promptBlockHashesOf(request),
   };
 }
@@ -239,7 +242,7 @@ export function repeatInput(dispatcher: Dispatcher, input: DispatchInput): void 
 
 /** A request that is decided on as the recorded one was. */
 function asRequest(recorded: RecordedRequest): Request {
-  const { promptBlockHashes, firstTokenGoalMs } = recorded;
+  const { promptBlockHashes, firstTokenGoalMs, expectedFanOut } = recorded;
   return {
     id: recorded.id,
     epoch: 0,
@@ -252,6 +255,7 @@ function asRequest(recorded: RecordedRequest): Request {
     cacheSalt: "",
     priority: recorded.priority,
     ...(firstTokenGoalMs === undefined ? {} : { firstTokenGoalMs }),
+    ...(expectedFanOut === undefined ? {} : { expectedFanOut }),
     ...(promptBlockHashes === null
       ? {}
       : {

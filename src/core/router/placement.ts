@@ -39,6 +39,8 @@ export interface PlacementQuery {
   readonly priority: number;
   /** When the first token should be there, on the clock of `nowMs`; null when nobody has said. */
   readonly firstTokenDeadlineMs: number | null;
+  /** How many requests are expected to begin with this prompt, this one included. Absent: nobody has said. */
+  readonly expectedFanOut?: number;
 }
 
 /** Where a request goes and why: data, so that it can be logged, compared and shown. */

@@ -11,6 +11,7 @@ export interface PlacedRequest {
   readonly prefillWorker: WorkerBook;
   readonly decodeWorker: WorkerBook;
   readonly prefill: BookedPrefill;
+  readonly maxOutputTokens: number;
   prefilledAtMs: number | null;
 }
 
@@ -160,7 +161,7 @@ export class FleetBooks {
     const placed = this.#requests.get(requestId);
     if (placed === undefined || placed.prefilledAtMs !== null) return null;
     placed.prefilledAtMs = nowMs;
-    placed.prefillWorker.removePrefill(placed.prefill, nowMs);
+    placed.prefillWorker.removePrefill(placed.prefill, true, nowMs);
     this.#touch(placed.prefillWorker);
     return placed;
   }
@@ -169,7 +170,7 @@ export class FleetBooks {
     const placed = this.#requests.get(requestId);
     if (placed === undefined) return null;
     this.#requests.delete(requestId);
-    if (placed.prefilledAtMs === null) placed.prefillWorker.removePrefill(placed.prefill, nowMs);
+    if (placed.prefilledAtMs === null) placed.prefillWorker.removePrefill(placed.prefill, false, nowMs);
     this.#touch(placed.prefillWorker);
     this.#touch(placed.decodeWorker);
     return placed;

@@ -91,6 +91,19 @@ export class FleetCaches {
     this.#index.lookup(hashes ?? NO_HASHES, (hashes?.length ?? 0) / HASH_WORDS, this.overlaps);
   }
 
+  /** Whether a worker has most of a prompt of so many tokens, or is about to. */
+  holds(number: number, numPromptTokens: number): boolean {
+    return 2 * this.cachedTokens(number) >= numPromptTokens;
+  }
+
+  /** How many workers do. */
+  numHolders(numPromptTokens: number): number {
+    const { workers, numWorkers } = this.overlaps;
+    let count = 0;
+    for (let i = 0; i < numWorkers; i++) if (this.holds(workers[i]!, numPromptTokens)) count++;
+    return count;
+  }
+
   /** Leading tokens of the prompt that a worker has in any tier, or is about to have. */
   cachedTokens(number: number): number {
     return number === -1 ? 0 : (this.overlaps.disk[number] ?? 0) * this.blockTokens;

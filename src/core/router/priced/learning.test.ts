@@ -178,6 +178,14 @@ describe("LinkPrices", () => {
     expect(1e8 * links.msPerByte("c", "d", 50)).toBeLessThan(30);
   });
 
+  it("does not take a first transfer that waited for an hour for the fleet's rate", () => {
+    const links = new LinkPrices();
+    links.observe("a", "b", 1e8, 3_600_000, 0);
+    expect(1e8 * links.msPerByte("x", "y", 0)).toBeLessThan(8 * 64 * 2);
+    for (let i = 0; i < 100; i++) links.observe("a", "b", 1e8, 8, i);
+    expect(1e8 * links.msPerByte("x", "y", 100)).toBeLessThan(16);
+  });
+
   it("learns nothing from transfers of next to nothing, or without a time", () => {
     const links = new LinkPrices();
     links.observe("a", "b", 100, 500, 0);

@@ -4,6 +4,8 @@ import { RobustRatio } from "./robust-ratio.ts";
 
 /** Before anything was seen: 100 Gb/s. */
 const DEFAULT_MS_PER_BYTE = 1 / 12.5e6;
+/** The first transfer puts the fleet's rate at most so many times above or below that: it may have waited for something else. */
+const MAX_FIRST_FACTOR = 64;
 /** Smaller transfers measure latency rather than bandwidth. */
 const MIN_BYTES = 65_536;
 /** Weight of one transfer. */
@@ -32,7 +34,8 @@ export class LinkPrices {
   observe(from: WorkerId, to: WorkerId, bytes: number, ms: number, nowMs: number): void {
     const log = Math.log(ms / bytes);
     if (!(bytes >= MIN_BYTES) || !Number.isFinite(log)) return;
-    if (!this.#hasSeen) this.#fleetLog = log;
+    const bound = Math.log(MAX_FIRST_FACTOR);
+    if (!this.#hasSeen) this.#fleetLog += Math.max(-bound, Math.min(bound, log - this.#fleetLog));
     this.#hasSeen = true;
     const ratio = Math.exp(log - this.#fleetLog);
     this.#fleetLog += (WEIGHT / 2) * Math.max(-1, Math.min(1, log - this.#fleetLog));

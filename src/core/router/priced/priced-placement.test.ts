@@ -5,6 +5,7 @@ import type { KvTier } from "../../kv/kv-events.ts";
 import type { PerfModel } from "../../perf/perf-model.ts";
 import type { WorkerFacts } from "../placement.ts";
 import { type PricedOptions, PricedPlacement } from "./priced-placement.ts";
+import { MAX_ASSUMED_FAN_OUT } from "./pricer.ts";
 
 /** 10 ms a step, 0.1 ms a prompt token, 0.2 ms a decode. */
 const PERF: PerfModel = {
@@ -212,6 +213,51 @@ describe("priced placement", () => {
     expect(run(300).prefillWorker).toBe("d0");
     // Nobody can do it in a millisecond: then nobody pays for the attempt.
     expect(run(1)).toEqual(easy);
+  });
+
+  it("takes no output for longer than it may be, however long its handoff took", () => {
+    const fleet = fleetOf(["p0", "d0"]);
+    const expectedDecode = (): number => {
+      const { candidates } = fleet.place({
+        numPromptTokens: 1000,
+        requestId: "asked",
+        maxOutputTokens: 10_000,
+      })!;
+      fleet.over("asked");
+      return candidates![0]!.terms.decode!;
+    };
+    const before = expectedDecode();
+    for (let i = 0; i < 50; i++) {
+      fleet.place({ numPromptTokens: 1000, requestId: `slow${i}`, maxOutputTokens: 20 });
+      fleet.prefilled(`slow${i}`);
+      fleet.nowMs += 60_000;
+      fleet.over(`slow${i}`);
+    }
+    expect(expectedDecode()).toBeLessThan(before / 2);
+  });
+
+  it("spreads a prompt that many are going to begin with before they are there", () => {
+    const workersOf = (expectedFanOut?: number): string[] => {
+      const ids = ["w0", "w1", "w2", "w3"];
+      const fleet = fleetOf(ids, { canFetch: false });
+      for (const id of ids) fleet.kv(id, { sequence: 1, isSnapshot: true, events: [] });
+      holds(fleet, "w0", 0, 300, { sequence: 2 });
+      const fanOut = expectedFanOut === undefined ? {} : { expectedFanOut };
+      return Array.from({ length: 4 }, (_, i) => {
+        const { decodeWorker } = fleet.place({
+          ...promptOf(i + 1, 300, 302),
+          requestId: `r${i}`,
+          ...fanOut,
+        })!;
+        return decodeWorker;
+      });
+    };
+    const alone = workersOf();
+    expect(new Set(alone)).toEqual(new Set(["w0"]));
+    expect(workersOf(1)).toEqual(alone);
+    expect(new Set(workersOf(24)).size).toBeGreaterThan(1);
+    // Promises are worth so much and no more.
+    expect(workersOf(4096)).toEqual(workersOf(MAX_ASSUMED_FAN_OUT));
   });
 
   it("does not make urgent prompts wait for others", () => {

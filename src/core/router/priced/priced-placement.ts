@@ -193,11 +193,12 @@ export class PricedPlacement implements PlacementPolicy {
   }
 
   #book(query: PlacementQuery, { prefill, decode }: PricedPair): void {
-    const { requestId, nowMs, priority } = query;
+    const { requestId, nowMs, priority, maxOutputTokens } = query;
     const placed = {
       prefillWorker: prefill.book,
       decodeWorker: decode.book,
       prefill: { baseMs: prefill.baseMs, priority },
+      maxOutputTokens,
       prefilledAtMs: null,
     };
     this.#books.place(requestId, placed, nowMs);
@@ -244,10 +245,11 @@ export class PricedPlacement implements PlacementPolicy {
     if (placed === null || placed.prefilledAtMs === null) return;
     const { view, facts, prices } = placed.decodeWorker;
     if (view === null) return;
-    // Nobody says how long an output was; it took so many steps of about this length.
+    // Nobody says how long an output was; it took so many steps of about this length. Waiting for the handoff is in it: hence the bound.
     const numRunning = Math.min(view.numDecodes + 1, facts.maxRunning);
     const stepMs = prices.decodeFactor(nowMs) * prices.baseMs(0, 0, numRunning, placedTokens(view));
-    if (stepMs > 0) this.#traffic.ended((nowMs - placed.prefilledAtMs) / stepMs);
+    if (stepMs > 0)
+      this.#traffic.ended(Math.min(placed.maxOutputTokens, (nowMs - placed.prefilledAtMs) / stepMs));
   }
 
   /** Throws unless the books agree with themselves. */

@@ -24,6 +24,12 @@ export interface PriceWeights {
 /** Decodes that a long prompt is taken to hold up on an idle decode worker: those of requests that have not come yet. */
 const EXPECTED_DECODES = 0.1;
 
+/**
+ * Of the requests that are announced to begin with the same prompt, the most that count when one of them is placed: a client that promises
+ * thousands must not have every worker compute its prompt.
+ */
+export const MAX_ASSUMED_FAN_OUT = 32;
+
 /** From memory of the machine, and from its disk, into the accelerator: half of PCIe 5.0 x16, and a fast NVMe drive. */
 const HOST_BYTES_PER_MS = 32e6;
 const DISK_BYTES_PER_MS = 5e6;
@@ -196,8 +202,28 @@ export class Pricer {
       decodeMs,
       numRunning,
       stepMs,
-      disturbanceMs: numRunning * outputTokens * Math.max(0, fullerMs - stepMs),
+      disturbanceMs:
+        numRunning * outputTokens * Math.max(0, fullerMs - stepMs) +
+        outputTokens * this.#crowdMs(query, book, numRunning, fullerMs),
     };
+  }
+
+  /**
+   * By how much a step takes longer for all the requests that are announced to begin with this prompt, if they come to those who have it
+   * then, this worker among them, in equal parts, than with this one alone. Whoever computes it once more does it for all of them, so it is the sum over them.
+   */
+  #crowdMs(query: PlacementQuery, book: WorkerBook, numRunning: number, aloneMs: number): number {
+    const { caches } = this.#parts;
+    const { numPromptTokens, nowMs, expectedFanOut = 1 } = query;
+    const numOthers = Math.min(expectedFanOut, MAX_ASSUMED_FAN_OUT) - 1;
+    if (numOthers <= 0) return 0;
+    const { view, facts, prices, cacheNumber } = book;
+    const isNew = !caches.holds(cacheNumber, numPromptTokens);
+    const here = Math.ceil(numOthers / (caches.numHolders(numPromptTokens) + (isNew ? 1 : 0)));
+    const numTogether = Math.min(facts.maxRunning, numRunning + here);
+    const contextTokens = placedTokens(view!) + (numTogether - numRunning) * numPromptTokens;
+    const crowdedMs = prices.decodeFactor(nowMs) * prices.baseMs(0, 0, numTogether, contextTokens);
+    return numOthers * Math.max(0, crowdedMs - aloneMs);
   }
 
   /**

@@ -20,9 +20,21 @@ describe("WorkerBook", () => {
     expect(book.queueMs(0, 1000)).toBe(100);
     expect(book.queueMs(5, 1040)).toBe(110);
     expect(book.freeAtMs(1040)).toBe(1150);
-    book.removePrefill(first, 1080);
+    book.removePrefill(first, true, 1080);
     expect(book.queueMs(5, 1080)).toBe(50);
     expect(book.freeAtMs(1080)).toBe(1130);
+  });
+
+  it("has worked on the first one, whoever else is given up", () => {
+    const book = bookOf();
+    const [first, second] = [100, 50].map((baseMs) => ({ baseMs, priority: 0 }));
+    book.addPrefill(first!, 0);
+    book.addPrefill(second!, 0);
+    book.removePrefill(second!, false, 60);
+    expect(book.queueMs(0, 60)).toBe(40);
+    book.addPrefill(second!, 60);
+    book.removePrefill(first!, false, 70);
+    expect(book.queueMs(0, 70)).toBe(50);
   });
 
   it("expects what is overdue to take longer the longer it is overdue", () => {
@@ -48,7 +60,7 @@ describe("WorkerBook", () => {
             const prefill = { baseMs, priority };
             present.push(prefill);
             book.addPrefill(prefill, i);
-          } else book.removePrefill(present.splice(at % present.length, 1)[0]!, i);
+          } else book.removePrefill(present.splice(at % present.length, 1)[0]!, at % 3 > 0, i);
           book.checkInvariants();
           expect(book.numPrefills).toBe(present.length);
           if (present.length === 0) expect(book.queueMs(0, i)).toBe(0);

@@ -57,15 +57,16 @@ export class WorkerBook {
     this.#byPriority.set(prefill.priority, sum);
   }
 
-  /** It is done or given up; what is next begins now. */
-  removePrefill(prefill: BookedPrefill, nowMs: number): void {
+  /** It is done or given up. What is next begins now, unless it was not its turn yet: then others have been worked on. */
+  removePrefill(prefill: BookedPrefill, isDone: boolean, nowMs: number): void {
+    const [first] = this.#prefills;
     if (!this.#prefills.delete(prefill)) return;
     this.#backlogBaseMs = this.#prefills.size === 0 ? 0 : this.#backlogBaseMs - prefill.baseMs;
     const sum = this.#byPriority.get(prefill.priority)!;
     sum.count--;
     sum.baseMs -= prefill.baseMs;
     if (sum.count === 0) this.#byPriority.delete(prefill.priority);
-    this.#sinceMs = nowMs;
+    if (isDone || first === prefill) this.#sinceMs = nowMs;
   }
 
   /** When it will have prefilled all that it has, as far as expected; long ago when it has been idle for long. */
