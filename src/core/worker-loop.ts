@@ -25,13 +25,11 @@ import type { SampledToken, SequenceUpdate, StepPlan, StepResult } from "./sched
 import { Sequence } from "./sequence.ts";
 import { addEvents } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
-import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
+import { NO_EFFECTS, type RequestEvent, type WorkerEffect, type WorkerTask } from "./worker-effects.ts";
 
 interface Entry extends HandoffEntry {
   cachedReported: boolean;
 }
-
-const NO_EFFECTS: readonly WorkerEffect[] = [];
 
 /**
  * One worker: takes requests, runs steps, hands KV over. The server and the twin drive this same file.
