@@ -84,3 +84,6 @@ export type WorkerEffect =
   | { readonly kind: "emit"; readonly events: readonly RequestEvent[] }
   /** The caches have changed; only from a worker whose `BlockManager` reports. */
   | { readonly kind: "kv-events"; readonly batch: KvEventBatch };
+
+/** What a loop gives that wants nothing. */
+export const NO_EFFECTS: readonly WorkerEffect[] = [];

@@ -29,7 +29,7 @@ import { Sequence } from "./sequence.ts";
 import type { TurnExpectation } from "./sessions/turn-expectation.ts";
 import { addEvents, runOf } from "./step-events.ts";
 import { assert } from "./util/assert.ts";
-import type { RequestEvent, WorkerEffect, WorkerTask } from "./worker-effects.ts";
+import { NO_EFFECTS, type RequestEvent, type WorkerEffect, type WorkerTask } from "./worker-effects.ts";
 import type { WorkerLoopOptions } from "./worker-loop-options.ts";
 
 interface Entry extends HandoffEntry {
@@ -84,7 +84,7 @@ export class WorkerLoop {
   /** What is to be done since the last call, in order. */
   takeEffects(): readonly WorkerEffect[] {
     const effects = inOrder(this.#effects, this.#events, this.#blocks.kvEvents);
-    if (effects.length === 0) return effects;
+    if (effects.length === 0) return NO_EFFECTS;
     this.#effects = [];
     if (this.#events.length > 0) this.#events = [];
     return effects;
@@ -377,11 +377,9 @@ export class WorkerLoop {
     this.#runTiers(nowMs);
     for (const sequence of this.#scheduler.grantIncoming(nowMs)) this.#grant(sequence, nowMs);
     const isIdle = this.#scheduler.planInFlight === null;
-    if (isIdle) {
-      const plan = this.#scheduler.schedule();
-      this.#flushKvOps();
-      if (plan !== null) this.#effects.push({ kind: "execute", plan });
-    }
+    const plan = isIdle ? this.#scheduler.schedule() : null;
+    if (isIdle) this.#flushKvOps();
+    if (plan !== null) this.#effects.push({ kind: "execute", plan });
     // What was to come up may be gone already, for one that was admitted just now.
     const isDue = isIdle || this.#onboarder?.hasBegun === true;
     if (isDue && this.#runTiers(nowMs) && this.#scheduler.planInFlight === null) this.#turn(nowMs);

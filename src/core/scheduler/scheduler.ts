@@ -1,6 +1,7 @@
 import type { BlockManager } from "../kv/block-manager.ts";
 import type { Sequence } from "../sequence.ts";
 import { assert } from "../util/assert.ts";
+import { endsOutput, hasAny } from "./end-of-output.ts";
 import { IncomingLine } from "./incoming-line.ts";
 import type { KvReservation } from "./policy.ts";
 import { pickVictim } from "./preemption.ts";
@@ -248,12 +249,7 @@ export class Scheduler {
    */
   repeat(plan: StepPlan, tokens: readonly SampledToken[]): void {
     assert(this.#planInFlight === plan, "this is not the step in flight");
-    const { endOfGenerationTokens } = this.#options;
-    for (let i = 0; i < tokens.length; i++) {
-      const { token } = tokens[i]!;
-      if (i > 0 && token === tokens[i - 1]!.token) continue;
-      assert(!endOfGenerationTokens.has(token), "a sequence ends within a row of steps");
-    }
+    assert(!hasAny(tokens, this.#options.endOfGenerationTokens), "a sequence ends within a row of steps");
     repeatSteps(plan.chunks, this.#blocks, tokens);
     this.#numSteps += tokens.length;
     this.#numRepeats += tokens.length;
@@ -287,11 +283,7 @@ export class Scheduler {
 
   #append(sequence: Sequence, sampled: SampledToken): SequenceUpdate {
     const { request } = sequence;
-    const ends =
-      !request.ignoreEndOfGeneration &&
-      sequence.numOutputTokens >= request.minOutputTokens &&
-      this.#options.endOfGenerationTokens.has(sampled.token);
-    if (ends) {
+    if (endsOutput(sequence, sampled.token, this.#options.endOfGenerationTokens)) {
       this.remove(sequence);
       return { sequence, emitted: null, finishReason: "stop" };
     }

@@ -1,5 +1,4 @@
 import type { Sequence } from "../sequence.ts";
-import { assert } from "../util/assert.ts";
 
 /**
  * Sequences that hold no blocks yet, in order of service: priority, then arrival. A preempted sequence keeps its order of
