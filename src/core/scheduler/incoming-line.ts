@@ -30,6 +30,7 @@ export class IncomingLine {
   /** When somebody asks next without having been told; infinite when nobody does. */
   get nextAskMs(): number {
     let nextMs = Number.POSITIVE_INFINITY;
+    if (this.#askAtMs.size === 0) return nextMs;
     for (const atMs of this.#askAtMs.values()) if (atMs < nextMs) nextMs = atMs;
     return nextMs;
   }
