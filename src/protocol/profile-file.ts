@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type EngineProfile, TOKEN_KNOTS } from "../core/perf/profile-model.ts";
+import { MAX_FACTORS } from "../core/perf/step-variation.ts";
 import { ConfigError } from "./config-error.ts";
 import { engineSchema } from "./fleet-schema.ts";
 import { readYaml, toProblems } from "./yaml-document.ts";
@@ -11,6 +12,8 @@ export const PROFILE_VERSION = 1;
 const MAX_PROFILE_LENGTH = 256 * 1024;
 
 const MAX_MS = 1e9;
+/** Most times its price that a step may have taken. */
+const MAX_FACTOR = 1e6;
 const MAX_TOKENS = 1_000_000_000;
 /** Most bytes per second of a link: a thousand times a scale-up link of 2026. */
 const MAX_BYTES_PER_SECOND = 1e15;
@@ -25,6 +28,8 @@ const fitSchema = z.strictObject({
   medianAbsPct: percentSchema,
   p90AbsPct: percentSchema,
 });
+
+const factorsSchema = z.array(z.number().min(0).max(MAX_FACTOR)).min(1).max(MAX_FACTORS);
 
 const linearCostSchema = z.strictObject({ callMs: msSchema, tokenMs: msSchema });
 
@@ -78,6 +83,8 @@ export const profileSchema = z.strictObject({
       }),
     })
     .nullable(),
+  /** How many times their price steps took, as factors that are equally likely; profiles of before do not have it. */
+  variation: z.strictObject({ decodes: factorsSchema, prefills: factorsSchema }).optional(),
   range: z.strictObject({
     stepTokens: tokensSchema,
     decodes: z.int().min(0),
@@ -99,6 +106,6 @@ export function parseProfile(text: string, fileName: string): Profile {
 
 /** As much of a profile as prices steps. */
 export function toEngineProfile(profile: Profile): EngineProfile {
-  const { step, host, handoff, range, kvCapacityTokens, kvBytesPerToken } = profile;
-  return { step, host, handoff, range, kvCapacityTokens, kvBytesPerToken };
+  const { step, host, handoff, variation, range, kvCapacityTokens, kvBytesPerToken } = profile;
+  return { step, host, handoff, variation, range, kvCapacityTokens, kvBytesPerToken };
 }

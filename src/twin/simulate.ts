@@ -144,6 +144,7 @@ export class Simulation {
     this.#networkAssumptions.set(fleet, assumptions);
     const spec: TwinSpec = {
       workers: plan.workers,
+      seed,
       network,
       placement: at(file, placementPath, () => parts.placement(placement, seed)),
       faults: plan.faults,

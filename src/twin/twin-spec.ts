@@ -78,6 +78,8 @@ export const DEFAULT_HANDOFF_WAIT_MS = 60_000;
 /** Everything that a run depends on besides its workload. */
 export interface TwinSpec {
   readonly workers: readonly TwinWorkerSpec[];
+  /** Of steps whose times vary. Default 1. */
+  readonly seed?: number;
   readonly network: Network;
   /** Default: `reserve-first`, as the server does. With `compute-first`, KV goes to whoever has come, not in order of arrival. */
   readonly handoffOrder?: HandoffOrder;

@@ -2,6 +2,7 @@ import { type FitError, fitLinear, StepFit } from "../../core/perf/fit-profile.t
 import { emptyStepTime } from "../../core/perf/perf-model.ts";
 import { ProfileModel, type StepCoefficients } from "../../core/perf/profile-model.ts";
 import { StepLoad } from "../../core/perf/step-load.ts";
+import { factorsOf } from "../../core/perf/step-variation.ts";
 import { quantile, summarize } from "../../core/util/quantiles.ts";
 import type { Profile } from "../../protocol/profile-file.ts";
 import type { LoggedStep } from "../../protocol/step-log.ts";
@@ -16,7 +17,7 @@ export interface Measurements {
 }
 
 /** The parts of a profile that are fitted. */
-export type FittedProfile = Pick<Profile, "step" | "host" | "handoff" | "range" | "fit">;
+export type FittedProfile = Pick<Profile, "step" | "host" | "handoff" | "variation" | "range" | "fit">;
 
 /** Fastest link that can be told from an infinite one by frames of a few megabytes. */
 const MAX_LINK_BYTES_PER_SECOND = 1e12;
@@ -29,6 +30,8 @@ export class ProfileError extends Error {
   readonly code = "profile_failed";
 }
 
+/** Prices below it count as this much: nothing that is measured takes less. */
+const MIN_PRICE_MS = 1e-4;
 /** Fewest steps that coefficients are fitted to. */
 const MIN_STEPS = 50;
 
@@ -46,20 +49,32 @@ export function fitMeasurements({ logs, lone }: Measurements): FittedProfile {
   // Kinds of steps count more evenly than they are frequent: there are a hundred decodes to each long prompt.
   for (const { call, ms } of steps) fit.add(fillLoad(call, load), ms, counts.get(bucketOf(call))! ** -0.5);
   const { coefficients, error } = fit.solve();
+  const ratios = ratiosOf(steps, coefficients);
   const pauses = logs.flatMap((log) => log.pauses).map(({ ms, sequences }) => ({ tokens: sequences, ms }));
   const pause = fitLinear(pauses);
   return {
     step: { ...coefficients, tokenMs: [...coefficients.tokenMs] },
     host: { ...hostTimes(logs, lone), stepMs: pause.callMs, sequenceMs: pause.tokenMs },
     handoff: fitHandoff(logs),
+    ...variationOf(steps, ratios),
     range: rangeOf(steps),
     fit: {
       steps: error,
-      decodes: errorAmong(steps, coefficients, ({ prefills }) => prefills.length === 0),
-      prefills: errorAmong(steps, coefficients, ({ numDecodes }) => numDecodes === 0),
-      mixed: errorAmong(steps, coefficients, (step) => step.prefills.length > 0 && step.numDecodes > 0),
+      decodes: errorAmong(steps, ratios, ({ prefills }) => prefills.length === 0),
+      prefills: errorAmong(steps, ratios, ({ numDecodes }) => numDecodes === 0),
+      mixed: errorAmong(steps, ratios, (step) => step.prefills.length > 0 && step.numDecodes > 0),
     },
   };
+}
+
+/** How many times their price the steps took. */
+function variationOf(
+  steps: ReadonlyArray<Held<LoggedStep>>,
+  ratios: readonly number[],
+): Pick<Profile, "variation"> {
+  const decodes = factorsOf(ratios.filter((_, i) => steps[i]!.call.prefills.length === 0));
+  const prefills = factorsOf(ratios.filter((_, i) => steps[i]!.call.prefills.length > 0));
+  return decodes.length === 0 || prefills.length === 0 ? {} : { variation: { decodes, prefills } };
 }
 
 /** Steps that are much alike: number of decodes and of prompt tokens in powers of two. */
@@ -69,11 +84,8 @@ function bucketOf({ prefills, numDecodes }: LoggedStep): string {
   return `${octave(numDecodes)} ${octave(tokens)}`;
 }
 
-function errorAmong(
-  steps: ReadonlyArray<Held<LoggedStep>>,
-  step: StepCoefficients,
-  isOne: (step: LoggedStep) => boolean,
-): FitError {
+/** What steps took over what they are priced at. */
+function ratiosOf(steps: ReadonlyArray<Held<LoggedStep>>, step: StepCoefficients): number[] {
   const model = new ProfileModel({
     step,
     host: { requestMs: 0, outputMs: 0, stepMs: 0, sequenceMs: 0 },
@@ -84,11 +96,20 @@ function errorAmong(
   });
   const load = new StepLoad();
   const time = emptyStepTime();
-  const errors = steps.flatMap(({ call, ms }) => {
-    if (!isOne(call)) return [];
+  return steps.map(({ call, ms }) => {
     model.stepTime(fillLoad(call, load), time);
-    return [Math.abs(100 * (time.deviceMs / ms - 1))];
+    return ms / Math.max(time.deviceMs, MIN_PRICE_MS);
   });
+}
+
+function errorAmong(
+  steps: ReadonlyArray<Held<LoggedStep>>,
+  ratios: readonly number[],
+  isOne: (step: LoggedStep) => boolean,
+): FitError {
+  const errors = ratios
+    .filter((_, i) => isOne(steps[i]!.call))
+    .map((ratio) => Math.abs(100 * (1 / ratio - 1)));
   const sorted = Float64Array.from(errors).sort();
   if (sorted.length === 0) return { n: 0, medianAbsPct: 0, p90AbsPct: 0 };
   return { n: sorted.length, medianAbsPct: quantile(sorted, 0.5), p90AbsPct: quantile(sorted, 0.9) };

@@ -1,5 +1,6 @@
 import type { HandoffTail } from "./handoff-bytes.ts";
 import type { StepLoad } from "./step-load.ts";
+import type { StepVariation } from "./step-variation.ts";
 
 /** Where a time comes from, best first. */
 export type TimeSource = "table" | "fitted" | "roofline" | "paper" | "profile";
@@ -43,6 +44,8 @@ export interface PerfModel {
   readonly handoffTail?: HandoffTail | undefined;
   /** Whether the engine plans its next step when one begins (asynchronous scheduling). Default false. */
   readonly plansAhead?: boolean;
+  /** By what single steps differ from {@link stepTime}; absent: by nothing. */
+  readonly variation?: StepVariation;
   /** Fills `out` with the time of one step. A decode-only load costs about 0.1 µs of CPU. */
   stepTime(load: StepLoad, out: StepTime): void;
   /** What {@link priceRow} says, for less; absent: step by step. */

@@ -1,5 +1,6 @@
 import type { HandoffTimes, HostTimes, PerfModel, StepTime } from "./perf-model.ts";
 import type { StepLoad } from "./step-load.ts";
+import type { StepVariation } from "./step-variation.ts";
 
 /**
  * Where the time per token of a step may change: kernels for matrix products are chosen by the number of rows, so that four tokens may
@@ -49,6 +50,8 @@ export interface EngineProfile {
   };
   /** How long copying KV out and in holds the engine; null: never measured, taken as nothing. */
   readonly handoff: { readonly export: LinearCost; readonly import: LinearCost } | null;
+  /** Absent: not measured. */
+  readonly variation?: StepVariation | undefined;
   readonly range: ProfileRange;
   readonly kvCapacityTokens: number;
   readonly kvBytesPerToken: number;
@@ -109,6 +112,7 @@ export function coefficientsOf(terms: ArrayLike<number>): StepCoefficients {
 export class ProfileModel implements PerfModel {
   readonly host: HostTimes;
   readonly handoff?: HandoffTimes;
+  readonly variation?: StepVariation;
   readonly kvCapacityTokens: number;
   readonly kvBytesPerToken: number;
   readonly #profile: EngineProfile;
@@ -116,12 +120,13 @@ export class ProfileModel implements PerfModel {
   readonly #terms = new Float64Array(NUM_STEP_TERMS);
 
   constructor(profile: EngineProfile) {
-    const { host, handoff } = profile;
+    const { host, handoff, variation } = profile;
     this.#profile = profile;
     this.#coefficients = Float64Array.from(termsOf(profile.step));
     this.host = { requestMs: host.requestMs, outputMs: host.outputMs };
     this.kvCapacityTokens = profile.kvCapacityTokens;
     this.kvBytesPerToken = profile.kvBytesPerToken;
+    if (variation !== undefined) this.variation = variation;
     if (handoff !== null) {
       this.handoff = {
         exportMs: (tokens) => handoff.export.callMs + handoff.export.tokenMs * tokens,

@@ -6,9 +6,11 @@ import {
   type TimeSource,
 } from "../../core/perf/perf-model.ts";
 import { StepLoad } from "../../core/perf/step-load.ts";
+import type { StepVariation } from "../../core/perf/step-variation.ts";
 import { isDecoding } from "../../core/scheduler/policy.ts";
 import type { SampledToken, StepPlan, StepResult } from "../../core/scheduler/step-plan.ts";
 import { assert } from "../../core/util/assert.ts";
+import type { RandomStream } from "../../core/util/rng.ts";
 import type { StepRow } from "../observer.ts";
 import { ANY_TOKEN, END_TOKEN, trackOf } from "./twin-request.ts";
 
@@ -28,6 +30,7 @@ function runOf(length: number): readonly SampledToken[] {
  */
 export class ModelledEngine implements StepRow {
   readonly perf: PerfModel;
+  readonly #stream: RandomStream;
   /** Steps take this many times as long: a slow part. Holds for plans that begin from now on. */
   slowFactor = 1;
   /** What step `from` computes. */
@@ -49,8 +52,10 @@ export class ModelledEngine implements StepRow {
   /** Steps of the row whose end has been reported to the loop. */
   #numReported = 0;
 
-  constructor(perf: PerfModel) {
+  /** @param stream for steps that vary: see `PerfModel.variation` */
+  constructor(perf: PerfModel, stream: RandomStream) {
     this.perf = perf;
+    this.#stream = stream;
   }
 
   get plan(): StepPlan | null {
@@ -88,6 +93,7 @@ export class ModelledEngine implements StepRow {
     }
     this.#numSteps = numSteps;
     this.#price(numSteps);
+    if (this.perf.variation !== undefined) this.#vary(this.perf.variation, numSteps);
     const { slowFactor, boundsMs } = this;
     const deviceMs = this.#deviceMs;
     const { hostMs, source, isExtrapolated } = this.#time;
@@ -112,6 +118,13 @@ export class ModelledEngine implements StepRow {
     }
     this.perf.stepTime(load, this.#time);
     this.#deviceMs[0] = this.#time.deviceMs;
+  }
+
+  /** Steps of a row that is cut short later have had their draws. */
+  #vary({ decodes, prefills }: StepVariation, numSteps: number): void {
+    const factors = this.load.numPrefills > 0 ? prefills : decodes;
+    for (let step = 0; step < numSteps; step++)
+      this.#deviceMs[step] = this.#deviceMs[step]! * factors[this.#stream.nextBelow(factors.length)]!;
   }
 
   /** Takes the engine for other work, after the step in flight and what was asked for earlier. Returns when that is over. */

@@ -7,6 +7,7 @@ import type { WorkerFacts } from "../../core/router/placement.ts";
 import { findSchedulingPolicy } from "../../core/scheduler/policies/registry.ts";
 import { Scheduler } from "../../core/scheduler/scheduler.ts";
 import { assert } from "../../core/util/assert.ts";
+import { Rng } from "../../core/util/rng.ts";
 import type { WorkerTask } from "../../core/worker-effects.ts";
 import { WorkerLoop } from "../../core/worker-loop.ts";
 import { DEFAULT_HANDOFF_WAIT_MS, prefetches, type TwinSpec, type TwinWorkerSpec } from "../twin-spec.ts";
@@ -50,7 +51,7 @@ export class TwinWorker {
     options: {
       id: string;
       index: number;
-      run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs" | "incomingRetryMs">;
+      run: Pick<TwinSpec, "maxStepsPerPlan" | "handoffOrder" | "handoffWaitMs" | "incomingRetryMs" | "seed">;
       /** Whether the worker tells what its caches hold. */
       reportsKv: boolean;
       /** Whether it may be told to fetch prefixes from others. */
@@ -63,7 +64,10 @@ export class TwinWorker {
     this.id = options.id;
     this.spec = spec;
     this.index = options.index;
-    this.engine = new ModelledEngine(spec.perf);
+    this.engine = new ModelledEngine(
+      spec.perf,
+      new Rng(options.run.seed ?? 1).stream(`steps of ${options.id}`),
+    );
     const policy = findSchedulingPolicy(spec.policy, spec.policyOptions);
     assert(policy !== null, `no scheduling policy ${spec.policy}`);
     const numBlocks = spec.numBlocks ?? Math.floor(spec.perf.kvCapacityTokens / spec.blockTokens);
