@@ -44,8 +44,14 @@ export class SplitwisePolicy implements SchedulingPolicy {
   }
 
   build(step: StepBuilder): void {
-    if (this.#goesOn(step)) for (const sequence of this.#batch) step.compute(sequence, 1);
-    else this.#choose(step);
+    if (!this.#goesOn(step) || !this.#repeat(step)) this.#choose(step);
+  }
+
+  /** Runs the last step's decodes once more. False when none of them can: the last to come gave its KV up, and others may have room now. */
+  #repeat(step: StepBuilder): boolean {
+    let numTokens = 0;
+    for (const sequence of this.#batch) numTokens += step.compute(sequence, 1);
+    return numTokens > 0;
   }
 
   /** Whether nothing has happened that makes a row of decode steps end. */
