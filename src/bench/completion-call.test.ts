@@ -75,10 +75,31 @@ test("content chunks are timed when they arrive; roles, empty text, pings and us
   expect(await call.trace).toEqual({
     sentMs: 50,
     contentTimesMs: [100, 130],
+    contentTokens: null,
     endMs: 160,
     usage: { inputTokens: 7, outputTokens: 2, cachedTokens: 4 },
     failure: null,
   });
+});
+
+test("tokens are those that each event with content told of, if all did", async () => {
+  const told = (content: string, completion_tokens: number, reason: string | null = null): string =>
+    event({
+      choices: [{ index: 0, text: content, finish_reason: reason }],
+      usage: { prompt_tokens: 7, completion_tokens },
+    });
+  const call = new ScriptedCall();
+  call
+    .head()
+    .data(`${told("a", 1)}${told("", 2)}${told("b", 3)}${told("", 3, "stop")}data: [DONE]\n\n`, 8)
+    .end();
+  expect(await call.trace).toMatchObject({ contentTokens: [1, 3], usage: { outputTokens: 3 } });
+  const other = new ScriptedCall();
+  other
+    .head()
+    .data(`${told("a", 1)}${text("b", "stop")}data: [DONE]\n\n`, 8)
+    .end();
+  expect(await other.trace).toMatchObject({ contentTokens: null });
 });
 
 test("an event that the network cuts counts when its last byte is there", async () => {

@@ -72,6 +72,7 @@ class CompletionCall implements Dispatcher.DispatchHandler {
   readonly #onSettled: (trace: ResponseTrace) => void;
   readonly #reader = new SseReader();
   readonly #contentTimesMs: number[] = [];
+  readonly #contentTokens: number[] = [];
   #controller: Dispatcher.DispatchController | null = null;
   #isSettled = false;
   #errorStatus: number | null = null;
@@ -162,12 +163,16 @@ class CompletionCall implements Dispatcher.DispatchHandler {
       this.stop("stream_error", messageOf(event.error));
       return;
     }
+    const told = isObject(event.usage) ? toUsage(event.usage) : null;
     const choice: unknown = Array.isArray(event.choices) ? event.choices[0] : undefined;
     if (isObject(choice)) {
-      if (hasContent(choice)) this.#contentTimesMs.push(nowMs);
+      if (hasContent(choice)) {
+        this.#contentTimesMs.push(nowMs);
+        if (told !== null) this.#contentTokens.push(told.outputTokens);
+      }
       if (typeof choice.finish_reason === "string") this.#hasFinishReason = true;
     }
-    if (isObject(event.usage)) this.#usage = toUsage(event.usage);
+    this.#usage = told ?? this.#usage;
     if (this.#contentTimesMs.length > MAX_CONTENT_CHUNKS) this.stop("malformed", "the stream does not end");
   }
 
@@ -187,7 +192,10 @@ class CompletionCall implements Dispatcher.DispatchHandler {
     this.#isSettled = true;
     const { sentMs } = this;
     const endMs = this.#clock.nowMs();
-    this.#onSettled({ sentMs, contentTimesMs: this.#contentTimesMs, endMs, usage: this.#usage, failure });
+    const contentTimesMs = this.#contentTimesMs;
+    const told = this.#contentTokens;
+    const contentTokens = told.length > 0 && told.length === contentTimesMs.length ? told : null;
+    this.#onSettled({ sentMs, contentTimesMs, contentTokens, endMs, usage: this.#usage, failure });
   }
 }
 

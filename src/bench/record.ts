@@ -34,6 +34,8 @@ export interface ResponseTrace {
   readonly sentMs: number;
   /** When each content chunk arrived: an event with text that is not empty. One chunk may hold several tokens. */
   readonly contentTimesMs: readonly number[];
+  /** Output tokens that the server had told of at each of them; null unless it told at all of them. */
+  readonly contentTokens: readonly number[] | null;
   readonly endMs: number;
   readonly usage: Usage | null;
   /** Null when the request completed. */

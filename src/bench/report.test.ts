@@ -31,7 +31,14 @@ function record(
 ): RequestRecord {
   const { scheduled = 0, sent = scheduled, content, end } = times;
   const usage = { inputTokens: 10, outputTokens: content.length, cachedTokens: 2 };
-  const trace = { sentMs: sent, contentTimesMs: content, endMs: end, usage, failure: null };
+  const trace = {
+    sentMs: sent,
+    contentTimesMs: content,
+    contentTokens: null,
+    endMs: end,
+    usage,
+    failure: null,
+  };
   return { ...toRecord(scheduled, 3, trace), ...more };
 }
 

@@ -168,12 +168,14 @@ class LoadRun {
 
   #prepare(model: string, prompt: string, outputTokens: number): Prepared {
     const options = this.#options;
+    const recordsEvents = this.#environment.onRecord !== undefined;
     const body = JSON.stringify({
       ...completionBody(options, model, prompt),
       max_tokens: outputTokens,
       ...(options.ignoreEos ? { ignore_eos: true, min_tokens: outputTokens } : {}),
       stream: true,
-      stream_options: { include_usage: true },
+      // Only for records: servers that do not know it may refuse it.
+      stream_options: { include_usage: true, ...(recordsEvents ? { continuous_usage_stats: true } : {}) },
     });
     const request = {
       origin: this.#target.baseUrl.origin,

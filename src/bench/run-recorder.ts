@@ -23,6 +23,7 @@ export function toRecordedRequest(
     cachedTokens: usage.cachedTokens,
     outputTokens: usage.outputTokens,
     contentChunks: times.length,
+    ...(trace.contentTokens === null ? {} : { eventTokens: [...trace.contentTokens] }),
     gapsMs: times.slice(1).map((timeMs, index) => round(timeMs - times[index]!)),
   };
 }

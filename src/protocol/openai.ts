@@ -124,7 +124,13 @@ const generationFields = {
   frequency_penalty: penalty,
   user: z.string().optional(),
   stream: z.boolean().optional(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).optional(),
+  stream_options: z
+    .object({
+      include_usage: z.boolean().nullish(),
+      // With the former, as vLLM and SGLang have it.
+      continuous_usage_stats: z.boolean().nullish(),
+    })
+    .optional(),
   // Extensions that vLLM's users know.
   top_k: z.int().min(-1).max(MAX_INT32).optional(),
   min_p: z.number().min(0).max(1).optional(),

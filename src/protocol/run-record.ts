@@ -24,11 +24,20 @@ export const recordedRequestSchema = z
     outputTokens: countSchema.min(1),
     /** Events with text: a token whose text is not complete yet has none. */
     contentChunks: countSchema.min(1),
+    /** Output tokens that the client had been told of at each of them, where the server says so. */
+    eventTokens: z.array(countSchema).max(1_000_000).exactOptional(),
     /** Gaps between them, in order. */
     gapsMs: z.array(timeSchema).max(1_000_000),
   })
   .refine((one) => one.arrivalMs <= one.firstTokenMs && one.firstTokenMs <= one.endMs, {
     message: "has times that run backwards: arrivalMs, firstTokenMs, endMs",
-  });
+  })
+  .refine(
+    ({ eventTokens, gapsMs, outputTokens }) =>
+      eventTokens === undefined ||
+      (eventTokens.length === gapsMs.length + 1 &&
+        eventTokens.every((count, i) => count <= outputTokens && count >= (eventTokens[i - 1] ?? 1))),
+    { message: "has eventTokens that are not one ascending count of tokens for each event" },
+  );
 
 export type RecordedRequest = z.output<typeof recordedRequestSchema>;

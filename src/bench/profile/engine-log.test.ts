@@ -125,7 +125,14 @@ describe("the fit of measurements", () => {
       ]),
       "log",
     );
-    const trace = { sentMs: 1000, contentTimesMs: [1022, 1026], endMs: 1027, usage: null, failure: null };
+    const trace = {
+      sentMs: 1000,
+      contentTimesMs: [1022, 1026],
+      contentTokens: null,
+      endMs: 1027,
+      usage: null,
+      failure: null,
+    };
     const { host } = fitMeasurements({ logs: [log], lone: [{ trace, workerId: "both-1" }] });
     expect(host).toMatchObject({ requestMs: 3, outputMs: 2 });
   });

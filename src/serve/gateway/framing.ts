@@ -80,14 +80,15 @@ export class StreamFraming {
     this.#hasRole = new Array(options.numChoices).fill(kind !== "chat");
   }
 
-  /** The choice's pending output: one event, or two at its beginning. */
-  delta(choice: Choice): string {
+  /** The choice's pending output: one event, or two at its beginning. They tell `usage` so far, if it is given. */
+  delta(choice: Choice, usage: Usage | null): string {
     const text = JSON.stringify(choice.takeText());
-    if (choice.logprobs === null) return this.#chunk(choice.index, text, "null", "null");
+    const tail = usage === null ? this.#tail : `}],"usage":${usageJson(usage)}}\n\n`;
+    if (choice.logprobs === null) return this.#chunk(choice.index, text, "null", "null", tail);
     // OpenAI's own client counts log probabilities twice that come with a choice's first event (openai-node #2444, fixed
     // in later versions), so with them the role goes ahead in an event of its own, as OpenAI's server does it.
     const role = this.#hasRole[choice.index] ? "" : this.#chunk(choice.index, '""', "null", "null");
-    return role + this.#chunk(choice.index, text, choice.logprobs.take(), "null");
+    return role + this.#chunk(choice.index, text, choice.logprobs.take(), "null", tail);
   }
 
   /** The event that ends a choice. A choice without any text gets its role here. */
@@ -100,7 +101,13 @@ export class StreamFraming {
     return `${this.#head}],"usage":${usageJson(usage)}}\n\n`;
   }
 
-  #chunk(index: number, text: string | null, logprobs: string, finishReason: string): string {
+  #chunk(
+    index: number,
+    text: string | null,
+    logprobs: string,
+    finishReason: string,
+    tail = this.#tail,
+  ): string {
     let body = this.#prefixes[index]!;
     if (this.#kind === "completion") body += text;
     else {
@@ -110,6 +117,6 @@ export class StreamFraming {
       }
       body += text === null ? "}" : `"content":${text}}`;
     }
-    return `${body},"logprobs":${logprobs},"finish_reason":${finishReason}${this.#tail}`;
+    return `${body},"logprobs":${logprobs},"finish_reason":${finishReason}${tail}`;
   }
 }

@@ -48,6 +48,24 @@ function textsOf(events: unknown[]): Record<number, string> {
 }
 
 describe("a streamed chat completion", () => {
+  test("tells the usage so far with each event that has text, if it is asked to", async () => {
+    const { fleet, send } = await listening();
+    const options = { include_usage: true, continuous_usage_stats: true };
+    const sent = send({ ...CHAT, stream_options: options });
+    const request = (await fleet.next()).place();
+    const answer = await sent;
+    request.emitText("ab");
+    await answer.until("ab");
+    request.emitText("c");
+    await answer.until('"c"');
+    request.finish("stop", 0);
+    const counts = [...(await answer.whole()).matchAll(/"content":"(.*?)".*"completion_tokens":(\d+)/g)];
+    expect(counts.map(([, content, count]) => [content, count])).toEqual([
+      ["ab", "2"],
+      ["c", "3"],
+    ]);
+  });
+
   test("is, byte by byte: role with the first text, text, finish reason, usage, done", async () => {
     const { fleet, send } = await listening();
     const sent = send({ ...CHAT, stream_options: { include_usage: true } });

@@ -84,13 +84,15 @@ async function stream(
   createGeneration: (observer: GenerationObserver) => Generation,
 ): Promise<FastifyReply> {
   const { limits, metrics, flushQueue } = context;
-  const includeUsage = spec.body.stream_options?.include_usage === true;
+  const { stream_options: wanted } = spec.body;
+  const includeUsage = wanted?.include_usage === true;
   const numChoices = spec.prompts.length * (spec.body.n ?? 1);
   const session = new StreamSession({
     response: reply.raw,
     sendHeaders: (placement) => sendStreamHeaders(reply, placement),
     framing: new StreamFraming(spec.kind, head, { numChoices, includeUsage }),
     includeUsage,
+    continuousUsage: includeUsage && wanted?.continuous_usage_stats === true,
     metrics,
     flushQueue,
     limits,

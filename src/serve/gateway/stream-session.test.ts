@@ -52,6 +52,7 @@ function setUp() {
       { numChoices: 1, includeUsage: false },
     ),
     includeUsage: false,
+    continuousUsage: false,
     metrics,
     flushQueue: new FlushQueue(),
     limits: DEFAULT_LIMITS,

@@ -13,6 +13,8 @@ export interface StreamOptions {
   readonly sendHeaders: (placement: Placement | null) => void;
   readonly framing: StreamFraming;
   readonly includeUsage: boolean;
+  /** Whether each event with output tells the usage so far. */
+  readonly continuousUsage: boolean;
   readonly metrics: GatewayMetrics;
   readonly flushQueue: FlushQueue;
   readonly limits: GatewayLimits;
@@ -134,10 +136,11 @@ export class StreamSession implements GenerationObserver, Flushable {
   }
 
   #pendingEvents(): string {
-    const { framing } = this.#options;
+    const { framing, continuousUsage } = this.#options;
+    const usage = continuousUsage ? this.#generation!.usage() : null;
     let events = "";
     for (const choice of this.#generation!.choices) {
-      if (choice.hasPending) events += framing.delta(choice);
+      if (choice.hasPending) events += framing.delta(choice, usage);
       if (choice.finishReason !== null && this.#isFinishSent[choice.index] !== true) {
         this.#isFinishSent[choice.index] = true;
         events += framing.finish(choice.index, choice.finishReason);

@@ -8,7 +8,7 @@ import { resolveServeConfig } from "../../protocol/fleet-file.ts";
 import type { Profile } from "../../protocol/profile-file.ts";
 import type { RecordedRequest } from "../../protocol/run-record.ts";
 import { replayRecorded, validateOwn } from "./own.ts";
-import { eventGaps } from "./run-comparison.ts";
+import { eventGaps, knownEventGaps } from "./run-comparison.ts";
 
 const SPLIT = "workers:\n  - role: prefill\n  - role: decode\n";
 
@@ -104,6 +104,12 @@ describe("validate own", () => {
     const { metrics } = await validateOwn(writeRun("slow", 1.25), OPTIONS);
     expect(metrics.ttft_p50!.meanSignedPct).toBeLessThan(-8);
     expect(metrics.itl_mean!.meanSignedPct).toBeLessThan(-8);
+  });
+
+  it("compares gaps between the tokens that each event told of", () => {
+    expect(knownEventGaps([1, 2, 4, 8], [1, 2, 4, 5])).toEqual([1, 6, 8]);
+    expect(knownEventGaps([1, 2, 4, 8], [2, 2, 5])).toEqual([0, 14]);
+    expect(knownEventGaps([], [1])).toEqual([]);
   });
 
   it("compares gaps between events, however many tokens come in one", async () => {

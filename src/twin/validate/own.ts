@@ -64,7 +64,7 @@ export async function validateOwn(path: string, _options: ValidateOptions): Prom
   return report.build(
     "own",
     path,
-    "nothing of a run is used to predict it but arrivals, lengths, the fleet's configuration and the profile; and, for quantiles and mean of itl, how many events each response had",
+    "nothing of a run is used to predict it but arrivals, lengths, the fleet's configuration and the profile; and, for quantiles and mean of itl, how many tokens each event of a response told of, or, if that is not recorded, how many events it had",
   );
 }
 

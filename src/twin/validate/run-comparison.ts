@@ -22,7 +22,8 @@ export interface ComparedMetric {
 /**
  * Compares a recorded run with its replay by the load generator's definitions: TTFT and E2E from the scheduled arrival, ITL between
  * events with text. A token without text of its own, or one that the gateway sends together with others, is part of a later event: the
- * predicted gaps are between as many events as the client got (see {@link eventGaps}). TPOT, a request's mean time per token after its
+ * predicted gaps are between the same tokens, or, where a record does not say how many each event told of, between as many events (see
+ * {@link eventGaps}). TPOT, a request's mean time per token after its
  * first, needs no such thing. Requests that only one side has completed, or whose prompt a cache had, are left out on both.
  */
 export function compareRun(
@@ -59,7 +60,9 @@ function itlOf(pairs: readonly Pair[]): ComparedMetric[] {
   const measured = pairs.flatMap(({ request }) => request.gapsMs);
   const stream = new Rng(EVENT_SEED).stream("events");
   const predicted = pairs.flatMap(({ request, outcome }) =>
-    eventGaps(outcome.gapsMs ?? [], request.gapsMs.length, stream),
+    request.eventTokens === undefined
+      ? eventGaps(outcome.gapsMs ?? [], request.gapsMs.length, stream)
+      : knownEventGaps(outcome.gapsMs ?? [], request.eventTokens),
   );
   if (measured.length === 0 || predicted.length === 0) return [];
   const predictedMs = pairs.reduce(
@@ -72,6 +75,18 @@ function itlOf(pairs: readonly Pair[]): ComparedMetric[] {
     p90!,
     { name: "itl_mean", measured: meanOf(measured), predicted: predictedMs / measured.length },
   ];
+}
+
+/** Gaps between events from the gaps between tokens, when it is known how many tokens each event told of, those before it included. */
+export function knownEventGaps(tokenGapsMs: readonly number[], eventTokens: readonly number[]): number[] {
+  const gaps: number[] = [];
+  for (let event = 1; event < eventTokens.length; event++) {
+    let gapMs = 0;
+    // Gap `i` ends with token `i + 2`, counted from one.
+    for (let i = eventTokens[event - 1]! - 1; i < eventTokens[event]! - 1; i++) gapMs += tokenGapsMs[i] ?? 0;
+    gaps.push(gapMs);
+  }
+  return gaps;
 }
 
 /** Which tokens share an event is drawn; the same for every comparison. */
