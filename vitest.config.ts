@@ -9,6 +9,8 @@ export default defineConfig({
       {
         test: {
           name: "unit",
+          // What is compiled runs as it is.
+          server: { deps: { external: [/\/dist\//] } },
           include: ["src/**/*.test.ts", "test/sim/**/*.test.ts", "test/tidy.test.ts"],
           pool: "threads",
           isolate: false,
