@@ -2,7 +2,7 @@ import type { FinishReason, Request } from "../request.ts";
 import type { Booking } from "../router/fleet-ledger.ts";
 import type { PlacementDecision, PlacementQuery } from "../router/placement.ts";
 import type { SampledToken } from "../scheduler/step-plan.ts";
-import { HASH_WORDS } from "../tokens/block-hash.ts";
+import { promptBlockHashesOf } from "../tokens/prompt-hashes.ts";
 
 /** One request over all its attempts. */
 export interface Flight {
@@ -112,11 +112,4 @@ export function queryOf({ request, arrivedAtMs }: Flight, nowMs: number): Placem
     maxOutputTokens: request.maxOutputTokens - numResumed,
     promptBlockHashes: promptBlockHashesOf(request),
   };
-}
-
-/** Chained hashes of the full blocks of a prompt, where they are known. */
-export function promptBlockHashesOf({ knownBlockHashes, numKnownPromptBlocks }: Request): Int32Array | null {
-  if (knownBlockHashes === undefined) return null;
-  if (numKnownPromptBlocks === undefined) return knownBlockHashes;
-  return knownBlockHashes.subarray(0, numKnownPromptBlocks * HASH_WORDS);
 }

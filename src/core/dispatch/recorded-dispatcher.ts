@@ -2,6 +2,7 @@ import type { KvEventBatch } from "../kv/kv-events.ts";
 import { GREEDY, type Request, type RequestId, type WorkerId } from "../request.ts";
 import type { ObservedStep, PlacementDecision, WorkerFacts } from "../router/placement.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
+import { promptBlockHashesOf } from "../tokens/prompt-hashes.ts";
 import { assertNever } from "../util/assert.ts";
 import type { RequestEvent } from "../worker-effects.ts";
 import {
@@ -10,7 +11,6 @@ import {
   type DispatcherOptions,
   type DispatchFailure,
 } from "./dispatcher.ts";
-import { promptBlockHashesOf } from "./flight.ts";
 
 /** What a dispatcher decides on of a request: lengths, bounds and identities, no text and no tokens. */
 export interface RecordedRequest {

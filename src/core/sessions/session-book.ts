@@ -1,6 +1,6 @@
-import { promptBlockHashesOf } from "../dispatch/flight.ts";
 import type { Request, RequestId } from "../request.ts";
 import { HASH_WORDS } from "../tokens/block-hash.ts";
+import { promptBlockHashesOf } from "../tokens/prompt-hashes.ts";
 import { assert } from "../util/assert.ts";
 import { bucketOf, GapHistogram } from "./gap-histogram.ts";
 import { announcedReturn, estimateReturn, type ReturnEstimate } from "./return-estimate.ts";
