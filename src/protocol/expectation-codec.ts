@@ -1,13 +1,15 @@
 import { z } from "zod";
+import { LATEST_FACTOR } from "../core/sessions/return-estimate.ts";
 import type { TurnExpectation } from "../core/sessions/turn-expectation.ts";
 import { HASH_WORDS } from "../core/tokens/block-hash.ts";
 import { ServingError } from "./errors.ts";
 import { MAX_CACHE_SALT_LENGTH, MAX_RETENTION_MS, MAX_SUBMITTED_HASHES } from "./request-codec.ts";
 
+/** The latest time that is said of the longest gap that a client may announce. */
 const timeSchema = z
   .number()
   .min(0)
-  .max(2 * MAX_RETENTION_MS);
+  .max(LATEST_FACTOR * MAX_RETENTION_MS);
 
 const expectationSchema = z.strictObject({
   lastHash: z

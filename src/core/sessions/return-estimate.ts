@@ -10,7 +10,7 @@ const BASE_LOST = 1;
 const EARLY_QUANTILE = 0.1;
 const LATE_QUANTILE = 0.9;
 /** A client's own word on the gap is believed with this margin. */
-const LATEST_FACTOR = 3;
+export const LATEST_FACTOR = 3;
 
 /** When a conversation is likely to come back, in milliseconds from the end of its last turn. */
 export interface ReturnEstimate {
