@@ -6,10 +6,13 @@ import { EvictionQueue } from "./tiers/eviction.ts";
 /** Leases at a time; a further one is not given. */
 const MAX_LEASES = 4096;
 
+/** A tenant, by its salt; null: the worker itself, which no salt can be taken for. */
+export type LeaseOwner = string | null;
+
 /** Some cached blocks of one owner that are kept after all others for a time. */
 interface Lease {
   readonly number: number;
-  readonly owner: string;
+  readonly owner: LeaseOwner;
   readonly blocks: readonly number[];
   /** How many of them it still holds: others have been used under a later lease, or are gone. */
   numHeld: number;
@@ -28,7 +31,7 @@ export class BlockLeases {
   readonly #words: Int32Array;
   readonly #leases = new Map<number, Lease>();
   readonly #byEnd = new EvictionQueue<Lease>();
-  readonly #heldBy = new Map<string, number>();
+  readonly #heldBy = new Map<LeaseOwner, number>();
   #numLeases = 0;
   #nowMs = 0;
 
@@ -38,7 +41,7 @@ export class BlockLeases {
   }
 
   /** Blocks of an owner that are under lease. */
-  heldBy(owner: string): number {
+  heldBy(owner: LeaseOwner): number {
     return this.#heldBy.get(owner) ?? 0;
   }
 
@@ -51,7 +54,7 @@ export class BlockLeases {
    * Keeps the given filed blocks, the first of them first, until `untilMs`, as far as the pool keeps more and the owner has fewer
    * than `maxHeld`. Those under a lease that ends later stay under that one. Returns the lease's number, or 0 when there is none.
    */
-  take(blocks: readonly number[], options: { owner: string; untilMs: number; maxHeld: number }): number {
+  take(blocks: readonly number[], options: { owner: LeaseOwner; untilMs: number; maxHeld: number }): number {
     if (this.#leases.size >= MAX_LEASES) return 0;
     const number = ++this.#numLeases;
     const { owner, untilMs } = options;
@@ -83,7 +86,7 @@ export class BlockLeases {
   }
 
   /** The leading blocks that can be kept. */
-  #keepable(blocks: readonly number[], { owner, maxHeld }: { owner: string; maxHeld: number }): number[] {
+  #keepable(blocks: readonly number[], { owner, maxHeld }: { owner: LeaseOwner; maxHeld: number }): number[] {
     let room = this.#pool.keepable.room;
     let held = this.heldBy(owner);
     const chosen: number[] = [];
@@ -154,7 +157,7 @@ export class BlockLeases {
 
   /** Throws unless counts and queue agree with the blocks' records. Linear in the blocks under lease. */
   checkInvariants(): void {
-    const held = new Map<string, number>();
+    const held = new Map<LeaseOwner, number>();
     for (const [number, lease] of this.#leases) {
       assert(lease.number === number && lease.heapAt !== -1, "a lease would never end");
       const count = lease.blocks.filter((block) => this.#leaseOf(block) === lease).length;

@@ -26,7 +26,7 @@ export interface KvTiersOptions {
   readonly kvEvents?: KvEventLog | undefined;
   /** Default: {@link MAX_PENDING_TIER_BYTES}. */
   readonly maxPendingBytes?: number | undefined;
-  /** Segments that may wait to be written to one tier; by default what suits the engine of a process. */
+  /** Segments that may wait to be written to one tier. Default: what suits an engine that exports between its steps. */
   readonly maxPendingSegments?: number | undefined;
 }
 

@@ -34,8 +34,6 @@ const LEAD_EXTRA_MS = 20;
  * was here last is the likeliest to come next, as the cache has it anyway.
  */
 const MAX_SPREAD = 3;
-/** Under whose name cached blocks are kept for turns. */
-const LEASE_OWNER = "next turns";
 
 /** What bringing KV up ahead of a turn wants done, beside what an {@link Onboarder} does. */
 export type PrefetchEffect =
@@ -301,7 +299,7 @@ export class Prefetcher {
     if (job.isOver || !turn.isSharp) return;
     const blocks = this.#blocks.find(turn.chain, turn.chain.length / HASH_WORDS);
     const maxHeld = Number.POSITIVE_INFINITY;
-    const lease = this.#blocks.leases.take(blocks, { owner: LEASE_OWNER, untilMs: turn.lateMs, maxHeld });
+    const lease = this.#blocks.leases.take(blocks, { owner: null, untilMs: turn.lateMs, maxHeld });
     if (lease !== 0) turn.leases.push(lease);
   }
 
