@@ -8,17 +8,7 @@ import type { Reference } from "./reference-times.ts";
 export type RequestLatencies = Readonly<Record<Exclude<LatencyMetric, "itlMs">, number | null>>;
 
 /** Those of them that a request has, and not a gap, in the order of {@link latencyValues}. */
-const REQUEST_METRICS = [
-  "ttftMs",
-  "tpotMs",
-  "e2eMs",
-  "queuedMs",
-  "maxGapMs",
-  "worstGapsMs",
-  "ttftSlowdown",
-  "tpotSlowdown",
-  "e2eSlowdown",
-] as const satisfies readonly LatencyMetric[];
+const REQUEST_METRICS = LATENCY_METRICS.filter((metric) => metric !== "itlMs");
 
 export function latenciesOf(
   request: WorkloadRequest,
@@ -44,9 +34,7 @@ export function latenciesOf(
 
 /** The latencies as a list: to look each up by its name once per request is enough, however many groups it belongs to. */
 export function latencyValues(latencies: RequestLatencies): ReadonlyArray<number | null> {
-  const { ttftMs, tpotMs, e2eMs, queuedMs, maxGapMs, worstGapsMs } = latencies;
-  const { ttftSlowdown, tpotSlowdown, e2eSlowdown } = latencies;
-  return [ttftMs, tpotMs, e2eMs, queuedMs, maxGapMs, worstGapsMs, ttftSlowdown, tpotSlowdown, e2eSlowdown];
+  return REQUEST_METRICS.map((metric) => latencies[metric]);
 }
 
 /** Counts and distributions of a group of requests: all, one class, or one tenant. */
