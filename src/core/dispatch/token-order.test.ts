@@ -14,17 +14,19 @@ const reports = fc.array(
   { maxLength: 30 },
 );
 
+/** A dispatcher over one worker, to which request "r" has gone. */
+function withRequest({ maxAttempts }: { maxAttempts: number }): Dispatcher {
+  const placement = createLoadPlacement({ localPrefillBelowTokens: 0 });
+  const dispatcher = new Dispatcher({ placement, maxRequests: 1, maxWaitMs: 1, maxAttempts });
+  dispatcher.workerReady(workerFacts({ id: "w" }), 0);
+  dispatcher.submit(makeRequest({ id: "r", maxOutputTokens: LENGTH }), 0);
+  return dispatcher;
+}
+
 test("tokens are passed on once and in order, whatever is reported when and how often", () => {
   fc.assert(
     fc.property(reports, (list) => {
-      const dispatcher = new Dispatcher({
-        placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
-        maxRequests: 1,
-        maxWaitMs: 1,
-        maxAttempts: 1,
-      });
-      dispatcher.workerReady(workerFacts({ id: "w" }), 0);
-      dispatcher.submit(makeRequest({ id: "r", maxOutputTokens: LENGTH }), 0);
+      const dispatcher = withRequest({ maxAttempts: 1 });
       const passedOn: number[] = [];
       const take = (): void => {
         for (const effect of dispatcher.takeEffects()) {
@@ -51,16 +53,9 @@ test("tokens are passed on once and in order, whatever is reported when and how 
   );
 });
 
-/** A fleet of one worker, and the effects of what it reports in one batch after `earlier` ones. */
+/** What comes of batches of reports, when a failure may be followed by one more attempt. */
 function fail(...batches: RequestEvent[][]): { kinds: string[]; tokens: number[] } {
-  const dispatcher = new Dispatcher({
-    placement: createLoadPlacement({ localPrefillBelowTokens: 0 }),
-    maxRequests: 1,
-    maxWaitMs: 1,
-    maxAttempts: 2,
-  });
-  dispatcher.workerReady(workerFacts({ id: "w" }), 0);
-  dispatcher.submit(makeRequest({ id: "r", maxOutputTokens: LENGTH }), 0);
+  const dispatcher = withRequest({ maxAttempts: 2 });
   dispatcher.takeEffects();
   for (const events of batches) {
     dispatcher.workerEvents("w", events, 0);

@@ -38,6 +38,20 @@ function makeLoop(): { scheduler: Scheduler; blocks: BlockManager; loop: WorkerL
   return { scheduler, blocks, loop: new WorkerLoop({ scheduler, blocks, maxRequests: 8 }) };
 }
 
+/** A driver of an engine, and the loop that it drives, by a clock of the test's own. */
+function driverOf(engine: StubEngine, nowMs: () => number): { driver: WorkerDriver; loop: WorkerLoop } {
+  const parts = makeLoop();
+  const driver = new WorkerDriver({
+    ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
+    ...{ engine, ...parts, tiers: null, prefetcher: null, nowMs },
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  drivers.push(driver);
+  return { driver, loop: parts.loop };
+}
+
 afterEach(() => {
   for (const driver of drivers.splice(0)) driver.stop();
 });
@@ -62,16 +76,7 @@ describe("worker driver", () => {
     const engine = new StubEngine({ kvCapacityTokens: 1024 });
     const ends: Array<() => void> = [];
     engine.importKv = () => new Promise((resolve) => ends.push(resolve));
-    const { scheduler, blocks, loop } = makeLoop();
-    const driver = new WorkerDriver({
-      ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
-      ...{ engine, loop, scheduler, blocks, tiers: null, prefetcher: null },
-      nowMs: () => nowMs,
-      onFatal: (error) => {
-        throw error;
-      },
-    });
-    drivers.push(driver);
+    const { driver, loop } = driverOf(engine, () => nowMs);
     const install = (end: number): WorkerEffect => ({
       kind: "install-kv",
       id: { requestId: "r", epoch: 0 },
@@ -101,16 +106,7 @@ describe("worker driver", () => {
       new Promise((resolve) =>
         ends.push(() => resolve({ kind: "done", samples: chunks.map(() => ({ token: 1 })) })),
       );
-    const { scheduler, blocks, loop } = makeLoop();
-    const driver = new WorkerDriver({
-      ...{ workerId: "w", role: "both", contextTokens: 1024, tokenBudget: 256, maxRunning: 4 },
-      ...{ engine, loop, scheduler, blocks, tiers: null, prefetcher: null },
-      nowMs: () => nowMs,
-      onFatal: (error) => {
-        throw error;
-      },
-    });
-    drivers.push(driver);
+    const { driver, loop } = driverOf(engine, () => nowMs);
     const takeEffects = loop.takeEffects.bind(loop);
     const serve: WorkerEffect = {
       ...{ kind: "serve-kv", peer: "p", id: { requestId: "r", epoch: 0 }, answer: 1 },
