@@ -9,6 +9,7 @@ import {
 } from "../../test/support/bench-server.ts";
 import { loadOptionsFor } from "../../test/support/load-options.ts";
 import { Rng } from "../core/util/rng.ts";
+import type { CacheWishes } from "../protocol/cache-hints.ts";
 import { plainRequest } from "../twin/workload/plain-request.ts";
 import { SessionSource } from "../twin/workload/session-source.ts";
 import { PulledSource } from "../twin/workload/trace-source.ts";
@@ -43,10 +44,11 @@ function environment() {
 }
 
 /** Requests at their times: [arrivalMs, output tokens, block ids of 16 tokens]. */
-function openLoop(...rows: [number, number, number[]][]): WorkloadSource {
-  const left = rows.map(([arrivalMs, outputTokens, ids], index) => ({
+function openLoop(...rows: [number, number, number[], CacheWishes?][]): WorkloadSource {
+  const left = rows.map(([arrivalMs, outputTokens, ids, wishes = null], index) => ({
     ...plainRequest(`r${index}`, ids.length * 16, outputTokens),
     arrivalMs,
+    wishes,
     blocks: { blockTokens: 16, scope: "", ids },
   }));
   return new PulledSource(() => left.shift() ?? null);
@@ -99,6 +101,29 @@ describe("replaying a workload", () => {
     expect(prompts[0]?.slice(0, 16)).toEqual(prompts[1]?.slice(0, 16));
     expect(prompts[0]?.slice(16)).not.toEqual(prompts[1]?.slice(16, 32));
     expect(prompts[2]).not.toEqual(prompts[0]?.slice(0, 16));
+  });
+
+  it("says of the KV what the workload says, and nothing else", async () => {
+    const { server, url } = await start();
+    const { clock, given } = environment();
+    const wishes = { retention: { keep: "long", ttlMs: 5000 }, expectedFanOut: 3, nextTurnMs: 1500 } as const;
+    const running = runLoad(
+      optionsFor(url, openLoop([0, 5, [1], wishes], [10, 5, [2], {}], [20, 5, [3]])),
+      given,
+    );
+    const caches: unknown[] = [];
+    for (const arrivalMs of [0, 10, 20]) {
+      clock.advanceTo(arrivalMs);
+      const exchange = await server.next();
+      caches.push(exchange.body.cache);
+      answerFully(exchange, 5);
+    }
+    await running;
+    expect(caches).toEqual([
+      { keep: "long", ttl_seconds: 5, fan_out: 3, next_turn_seconds: 1.5 },
+      undefined,
+      undefined,
+    ]);
   });
 
   it("sends a session's next request when the one before has ended and its thought is over", async () => {

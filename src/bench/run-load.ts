@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { Agent } from "undici";
 import { drawLength } from "../core/util/length-distribution.ts";
 import { Rng } from "../core/util/rng.ts";
+import { type CacheWishes, cacheFieldsOf } from "../protocol/cache-hints.ts";
 import type { WorkloadSource } from "../twin/workload/workload.ts";
 import { arrivalTimes, type OpenArrivals } from "./arrivals.ts";
 import { calibratePrompts, completionBody, completionEndpoint, findModel } from "./calibrate.ts";
@@ -166,7 +167,7 @@ class LoadRun {
     };
   }
 
-  #prepare(model: string, prompt: string, outputTokens: number): Prepared {
+  #prepare(model: string, prompt: string, outputTokens: number, wishes: CacheWishes = {}): Prepared {
     const options = this.#options;
     const recordsEvents = this.#environment.onRecord !== undefined;
     const body = JSON.stringify({
@@ -174,6 +175,8 @@ class LoadRun {
       max_tokens: outputTokens,
       ...(options.ignoreEos ? { ignore_eos: true, min_tokens: outputTokens } : {}),
       stream: true,
+      // Absent unless the workload says it: servers that do not know it may refuse it.
+      ...cacheFieldsOf(wishes),
       // Only for records: servers that do not know it may refuse it.
       stream_options: { include_usage: true, ...(recordsEvents ? { continuous_usage_stats: true } : {}) },
     });
@@ -252,7 +255,9 @@ class LoadRun {
           this.#numDropped++;
           return null;
         }
-        return this.#send(this.#prepare(model, prompts.make(request), request.outputTokens), scheduledMs);
+        const { outputTokens, wishes } = request;
+        const prepared = this.#prepare(model, prompts.make(request), outputTokens, wishes ?? {});
+        return this.#send(prepared, scheduledMs);
       },
     });
   }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Retention } from "../core/request.ts";
+import type { Request, Retention } from "../core/request.ts";
 import { MAX_FAN_OUT, MAX_RETENTION_MS } from "./request-codec.ts";
 
 /** Longest `prompt_cache_key`, in UTF-16 code units. */
@@ -42,8 +42,34 @@ export const cacheHintFields = {
 
 type CacheHints = z.infer<z.ZodObject<typeof cacheHintFields>>;
 
+/** What a request says of its KV, as decisions see it. */
+export type CacheWishes = Pick<Request, "retention" | "expectedFanOut" | "nextTurnMs">;
+
+/** The fields of a request that follow from what it says; what it does not say is absent. */
+export function cacheWishesOf(hints: CacheHints & { readonly n?: number | undefined }): CacheWishes {
+  const retention = retentionOf(hints);
+  const expectedFanOut = fanOutOf(hints);
+  const nextTurnMs = nextTurnMsOf(hints);
+  return {
+    ...(retention === null ? {} : { retention }),
+    ...(expectedFanOut === null ? {} : { expectedFanOut }),
+    ...(nextTurnMs === null ? {} : { nextTurnMs }),
+  };
+}
+
+/** The same as fields of a body: what {@link cacheWishesOf} makes of them is what they were made of. */
+export function cacheFieldsOf({ retention, expectedFanOut, nextTurnMs }: CacheWishes): CacheHints {
+  const cache = {
+    ...(retention === undefined ? {} : { keep: retention.keep }),
+    ...(retention?.ttlMs == null ? {} : { ttl_seconds: retention.ttlMs / 1000 }),
+    ...(expectedFanOut === undefined ? {} : { fan_out: expectedFanOut }),
+    ...(nextTurnMs === undefined ? {} : { next_turn_seconds: nextTurnMs / 1000 }),
+  };
+  return Object.keys(cache).length === 0 ? {} : { cache };
+}
+
 /** How long a request's KV should be kept, if it says; `cache` goes before `prompt_cache_retention`. */
-export function retentionOf({ cache, prompt_cache_retention: named }: CacheHints): Retention | null {
+function retentionOf({ cache, prompt_cache_retention: named }: CacheHints): Retention | null {
   const keep = cache?.keep ?? null;
   const ttlMs = cache?.ttl_seconds == null ? null : cache.ttl_seconds * 1000;
   if (keep !== null || ttlMs !== null) return { keep: keep ?? "default", ttlMs };
@@ -51,11 +77,11 @@ export function retentionOf({ cache, prompt_cache_retention: named }: CacheHints
 }
 
 /** When the next turn of the conversation is expected, after the end of this one, in milliseconds; null: not said. */
-export function nextTurnMsOf({ cache }: CacheHints): number | null {
+function nextTurnMsOf({ cache }: CacheHints): number | null {
   return cache?.next_turn_seconds == null ? null : cache.next_turn_seconds * 1000;
 }
 
 /** How many requests will begin with the prompt, if that is known: as many as announced, or as there are choices. */
-export function fanOutOf({ cache, n = 1 }: CacheHints & { readonly n?: number | undefined }): number | null {
+function fanOutOf({ cache, n = 1 }: CacheHints & { readonly n?: number | undefined }): number | null {
   return cache?.fan_out ?? (n > 1 ? n : null);
 }

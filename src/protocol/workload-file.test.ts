@@ -31,7 +31,48 @@ arrivals: { kind: poisson, requestsPerSecond: 3 }
     });
   });
 
+  it("takes cache wishes of every kind, and lets sessions tell them", () => {
+    const plain =
+      "kind: requests\ninputTokens: 1\noutputTokens: 1\nconcurrency: 1\ncache: { keep: long, ttlSeconds: 300, fanOut: 4, nextTurnSeconds: 2.5 }\n";
+    expect(parseWorkloadFile(plain, "w.yaml").cache).toEqual({
+      keep: "long",
+      ttlSeconds: 300,
+      fanOut: 4,
+      nextTurnSeconds: 2.5,
+    });
+    const sessions = "kind: sessions\npath: x\nlanes: 1\ncache: { fanOut: told, nextTurnSeconds: told }\n";
+    expect(parseWorkloadFile(sessions, "w.yaml").cache).toEqual({ fanOut: "told", nextTurnSeconds: "told" });
+  });
+
   it.each([
+    [
+      "kind: trace\npath: x\ncache: { kep: long }\n",
+      'w.yaml:3:10: cache: unknown key "kep" (did you mean keep?); allowed: keep, ttlSeconds, fanOut, nextTurnSeconds',
+    ],
+    [
+      "kind: trace\npath: x\ncache:\n  keep: forever\n",
+      'w.yaml:4:3: cache.keep: "forever" is not allowed; allowed: none, default, long',
+    ],
+    [
+      "kind: trace\npath: x\ncache: { ttlSeconds: 0 }\n",
+      "w.yaml:3:10: cache.ttlSeconds: 0 is out of range; allowed: 1 to 2592000",
+    ],
+    [
+      "kind: trace\npath: x\ncache: { fanOut: told }\n",
+      'w.yaml:3:10: cache.fanOut: "told" is not a whole number from 1 to 4096',
+    ],
+    [
+      "kind: sessions\npath: x\nlanes: 1\ncache: { fanOut: 0 }\n",
+      "w.yaml:4:10: cache.fanOut: 0 is out of range; allowed: 1 to 4096",
+    ],
+    [
+      "kind: sessions\npath: x\nlanes: 1\ncache: { nextTurnSeconds: soon }\n",
+      'w.yaml:4:10: cache.nextTurnSeconds: "soon" must be a number from 0 to 2592000, or told',
+    ],
+    [
+      "workload:\n  kind: merge\n  parts:\n    a: { kind: trace, path: x, cache: { fanOut: 5000 } }\n",
+      "w.yaml:4:41: parts.a.cache.fanOut: 5000 is out of range; allowed: 1 to 4096",
+    ],
     [
       "kind: tracer\n",
       'w.yaml:1:1: kind: "tracer" is not allowed (did you mean trace?); allowed: trace, sessions, lengths,',

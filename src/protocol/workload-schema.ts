@@ -5,6 +5,7 @@ import {
   MAX_LENGTH_TOKENS,
   parseLengths,
 } from "../core/util/length-distribution.ts";
+import { requestCacheSchema, sessionCacheSchema } from "./workload-cache-schema.ts";
 
 /** Highest mean rate of arrivals, in requests per second. */
 const MAX_REQUESTS_PER_SECOND = 1_000_000;
@@ -106,6 +107,8 @@ const commonShape = {
     .min(1)
     .max(MAX_ENTRIES)
     .optional(),
+  /** What requests say of their KV that do not say it themselves. */
+  cache: requestCacheSchema.optional(),
 };
 
 /** Keys of kinds whose requests are sent at a pace that the section gives: exactly one of the first two. */
@@ -170,6 +173,7 @@ const sessionsSchema = z
     repeat: z.int().min(1).max(MAX_WORKLOAD_REQUESTS).default(1),
     ...sessionShape,
     ...commonShape,
+    cache: sessionCacheSchema.optional(),
   })
   .superRefine(exactlyOne("lanes", "arrivals"));
 
@@ -241,6 +245,8 @@ const agentsSchema = z
         probability: z.number().min(0).max(1),
         agents: lengthsSchema,
         turns: lengthsSchema,
+        /** What they begin with: the system prompt, or all that the agent which starts them has read and written. */
+        from: z.enum(["system", "agent"]).default("system"),
         waits: z.boolean().default(true),
         depth: z.int().min(1).max(8).default(1),
       })
@@ -249,6 +255,7 @@ const agentsSchema = z
     blockTokens: blockTokensSchema,
     ...sessionShape,
     ...commonShape,
+    cache: sessionCacheSchema.optional(),
   })
   .superRefine(exactlyOne("lanes", "arrivals"));
 

@@ -37,6 +37,7 @@ function requestsOf(section: ScenarioValues["workload"], seed: number): Workload
       priority: 0,
       kind: index % 5 === 0 ? "code" : "chat",
       encodeMs: 0,
+      wishes: null,
     };
   });
 }

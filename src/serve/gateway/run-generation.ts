@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Request } from "../../core/request.ts";
-import { fanOutOf, nextTurnMsOf, retentionOf } from "../../protocol/cache-hints.ts";
+import { type CacheWishes, cacheWishesOf } from "../../protocol/cache-hints.ts";
 import { ServingError } from "../../protocol/errors.ts";
 import type { ChatCompletionBody, CompletionBody } from "../../protocol/openai.ts";
 import type { Prompt } from "../conversations/conversations.ts";
@@ -139,17 +139,9 @@ function placementHeaders(placement: Placement | null): Record<string, string> {
 function cacheWishes(
   body: GenerationSpec["body"],
   tenant: Tenant | null,
-): Pick<Request, "retention" | "expectedFanOut" | "nextTurnMs" | "cacheShare"> {
-  const retention = retentionOf(body);
-  const expectedFanOut = fanOutOf(body);
-  const nextTurnMs = nextTurnMsOf(body);
+): CacheWishes & Pick<Request, "cacheShare"> {
   const cacheShare = tenant?.cacheShare ?? 1;
-  return {
-    ...(retention === null ? {} : { retention }),
-    ...(expectedFanOut === null ? {} : { expectedFanOut }),
-    ...(nextTurnMs === null ? {} : { nextTurnMs }),
-    ...(cacheShare === 1 ? {} : { cacheShare }),
-  };
+  return { ...cacheWishesOf(body), ...(cacheShare === 1 ? {} : { cacheShare }) };
 }
 
 /** One fleet request per prompt and choice, numbered prompt by prompt as OpenAI does. */

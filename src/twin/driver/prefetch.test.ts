@@ -31,6 +31,8 @@ interface Play {
   readonly prefetch: boolean;
   /** Standard deviation of a tool's time, whose mean is 4 s. */
   readonly deviationMs: number;
+  /** Whether clients say how long their tools take. */
+  readonly isTold?: boolean;
   readonly numRequests?: number;
   readonly checks?: boolean;
 }
@@ -39,7 +41,15 @@ interface Play {
  * Agents whose prompts grow from 2,000 tokens by 200 per turn, with tools of some 4 s between. The device holds four of ten of
  * them; the disk needs 150 ms for one.
  */
-function play({ tiers, prefetch, deviationMs, numRequests = NUM_REQUESTS, checks = false }: Play): number {
+function play(options: Play): number {
+  const {
+    tiers,
+    prefetch,
+    deviationMs,
+    isTold = false,
+    numRequests = NUM_REQUESTS,
+    checks = false,
+  } = options;
   const agents = {
     systemTokens: 320,
     taskTokens: { kind: "fixed", tokens: 1680 } as const,
@@ -51,6 +61,7 @@ function play({ tiers, prefetch, deviationMs, numRequests = NUM_REQUESTS, checks
     maxInputTokens: 100_000,
     blockTokens: 16,
   };
+  const told = { fanOut: false, nextTurn: isTold };
   const starts = { lanes: NUM_SESSIONS, staggerMs: 400, gapMs: 1000 };
   const observer = new ListObserver();
   const perf = linearPerf({ stepMs: 2, prefillMsPerToken: 0.2, decodeMs: 0.5, kvCapacityTokens: 12_800 });
@@ -60,7 +71,7 @@ function play({ tiers, prefetch, deviationMs, numRequests = NUM_REQUESTS, checks
     network: new PrivateLinks({ bytesPerSecond: 1e9, latencyMs: 0 }),
     checks,
   });
-  const source = limited(generateAgents(agents, starts, new Rng(SEED)), numRequests);
+  const source = limited(generateAgents(agents, starts, new Rng(SEED), told), numRequests);
   expect(runTwin(spec, source, observer).end).toBe("finished");
   const ttfts = [...observer.outcomes].flatMap(([id, { ttftMs }]) => (id.endsWith("/1") ? [] : ttftMs!));
   return ttfts.reduce((sum, ms) => sum + ms, 0) / ttfts.length;
@@ -82,6 +93,14 @@ describe("prefetch for the next turn", () => {
     const tiers = [HOST, DISK];
     const [without, ahead] = [false, true].map((prefetch) => play({ tiers, prefetch, deviationMs: 4000 }));
     expect(ahead).toBeLessThan(1.1 * without!);
+  });
+
+  it("helps where nobody could know when a turn will come, if its client says it", () => {
+    const tiers = [HOST, DISK];
+    const [learned, told] = [false, true].map((isTold) =>
+      play({ tiers, prefetch: true, deviationMs: 4000, isTold }),
+    );
+    expect(told).toBeLessThan(0.8 * learned!);
   });
 
   it("keeps its books with every event", () => {

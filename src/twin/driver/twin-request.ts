@@ -94,6 +94,7 @@ export class RequestMaker {
       cacheSalt: workload.tenant,
       priority: workload.priority,
       ...this.#wishes,
+      ...workload.wishes,
       track,
     };
   }

@@ -293,7 +293,10 @@ describe("recorder", () => {
         blocks: null,
         sessionId: null,
       };
-      recorder.requestArrived({ ...request, tenant: "t", priority: 0, kind: `k${i}`, encodeMs: 0 }, i);
+      recorder.requestArrived(
+        { ...request, tenant: "t", priority: 0, kind: `k${i}`, encodeMs: 0, wishes: null },
+        i,
+      );
     }
     const groups = recorder.classes.entries();
     expect(groups.length).toBe(MAX_GROUPS + 1);

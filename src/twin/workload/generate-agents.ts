@@ -3,6 +3,7 @@ import type { RandomStream, Rng } from "../../core/util/rng.ts";
 import { plainRequest } from "./plain-request.ts";
 import { BlockNames, PromptBuilder } from "./prompt-builder.ts";
 import { type Agent, type AgentStep, SessionSource, type SessionStarts } from "./session-source.ts";
+import { type Told, tellSessions } from "./tell-sessions.ts";
 import type { WorkloadSource } from "./workload.ts";
 
 /** Sessions of agents that call tools and other agents. */
@@ -24,6 +25,8 @@ export interface AgentsSpec {
     readonly probability: number;
     readonly agents: LengthDistribution;
     readonly turns: LengthDistribution;
+    /** What their prompts begin with: the system prompt, or everything that the agent which starts them has read and written. */
+    readonly from?: "system" | "agent";
     /** Whether the agent waits for them; otherwise they run beside it. */
     readonly waits: boolean;
     /** How deep sub-agents may start others; 1: not at all. */
@@ -43,18 +46,38 @@ interface Shared {
 
 /**
  * Agent sessions in a closed loop, without end: each request's prompt is the one before, its output and a tool's result, so that
- * all but the new part can be found in a prefix cache.
+ * all but the new part can be found in a prefix cache. `told`: what turns say of what follows them; by default nothing.
  */
-export function generateAgents(spec: AgentsSpec, starts: SessionStarts, rng: Rng): WorkloadSource {
+export function generateAgents(
+  spec: AgentsSpec,
+  starts: SessionStarts,
+  rng: Rng,
+  told?: Told,
+): WorkloadSource {
   const names = new BlockNames();
   const system = new PromptBuilder(spec.blockTokens, names).append(spec.systemTokens);
   const shared = { spec, names, system, rng };
   let numSessions = 0;
   const nextSession = (): Agent => {
     const sessionId = `session-${++numSessions}`;
-    return new GeneratedAgent(shared, sessionId, sessionId, spec.turns, 0);
+    return new GeneratedAgent(shared, {
+      sessionId,
+      name: sessionId,
+      turns: spec.turns,
+      depth: 0,
+      from: system,
+    });
   };
-  return new SessionSource(nextSession, starts);
+  return new SessionSource(tellSessions(nextSession, told), starts);
+}
+
+interface AgentOptions {
+  readonly sessionId: string;
+  readonly name: string;
+  readonly turns: LengthDistribution;
+  readonly depth: number;
+  /** What its prompts begin with. */
+  readonly from: PromptBuilder;
 }
 
 class GeneratedAgent implements Agent {
@@ -70,14 +93,14 @@ class GeneratedAgent implements Agent {
   #numChildren = 0;
   #outputTokens = 0;
 
-  constructor(shared: Shared, sessionId: string, name: string, turns: LengthDistribution, depth: number) {
+  constructor(shared: Shared, { sessionId, name, turns, depth, from }: AgentOptions) {
     this.#shared = shared;
     this.#sessionId = sessionId;
     this.#name = name;
     this.#stream = shared.rng.stream(`workload/${name}`);
     this.#numTurns = drawLength(turns, this.#stream);
     this.#depth = depth;
-    this.#prompt = new PromptBuilder(shared.spec.blockTokens, shared.names, shared.system);
+    this.#prompt = new PromptBuilder(shared.spec.blockTokens, shared.names, from);
   }
 
   next(): AgentStep | null {
@@ -89,9 +112,10 @@ class GeneratedAgent implements Agent {
     const isTooLong = this.#prompt.tokens + this.#outputTokens + addedTokens > spec.maxInputTokens;
     if (isTooLong && !isFirst) return null;
     this.#turn++;
-    this.#prompt.append(this.#outputTokens + addedTokens);
+    this.#prompt.append(this.#outputTokens);
     this.#outputTokens = drawLength(spec.outputTokens, stream);
     const starts = isFirst ? [] : this.#fanOut();
+    this.#prompt.append(addedTokens);
     const isWaiting = starts.length > 0 && spec.fanOut?.waits === true;
     const request = {
       ...plainRequest(`${this.#name}/${this.#turn}`, this.#prompt.tokens, this.#outputTokens),
@@ -103,14 +127,17 @@ class GeneratedAgent implements Agent {
     return { request, delayMs, afterArrivalMs: 0, starts, waitsForAgents: isWaiting };
   }
 
+  /** Agents that begin with the prompt as it is now, or with the system's. */
   #fanOut(): AgentStep["starts"] {
-    const { fanOut } = this.#shared.spec;
+    const { system, spec } = this.#shared;
+    const { fanOut } = spec;
     const stream = this.#stream;
     if (fanOut === null || this.#depth >= fanOut.depth || stream.nextFloat() >= fanOut.probability) return [];
+    const from = fanOut.from === "agent" ? this.#prompt : system;
     return Array.from({ length: drawLength(fanOut.agents, stream) }, () => {
       const name = `${this.#name}.${++this.#numChildren}`;
-      const agent = new GeneratedAgent(this.#shared, this.#sessionId, name, fanOut.turns, this.#depth + 1);
-      return { agent, delayMs: 0 };
+      const shared = { sessionId: this.#sessionId, turns: fanOut.turns, depth: this.#depth + 1 };
+      return { agent: new GeneratedAgent(this.#shared, { ...shared, name, from }), delayMs: 0 };
     });
   }
 

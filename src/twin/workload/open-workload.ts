@@ -1,5 +1,6 @@
 import { isAbsolute, join } from "node:path";
 import { Rng } from "../../core/util/rng.ts";
+import { wishesOfSection } from "../../protocol/workload-cache-schema.ts";
 import type { ArrivalsSection, WorkloadSection } from "../../protocol/workload-schema.ts";
 import { arrivalProcess } from "./arrival-process.ts";
 import { detectFormat } from "./detect-format.ts";
@@ -14,6 +15,7 @@ import { openQwen } from "./read-qwen.ts";
 import { openServeGen } from "./read-servegen.ts";
 import { openWeka } from "./read-weka.ts";
 import type { SessionStarts } from "./session-source.ts";
+import type { Told } from "./tell-sessions.ts";
 import type { TraceOptions } from "./trace-source.ts";
 import {
   LimitedSource,
@@ -22,6 +24,7 @@ import {
   spreadBuckets,
   TenantSource,
   TimeScaledSource,
+  WishingSource,
 } from "./transforms.ts";
 import type { Pace } from "./untimed.ts";
 import { WorkloadError, type WorkloadSource } from "./workload.ts";
@@ -36,21 +39,23 @@ export interface WorkloadEnvironment {
 
 /**
  * Opens what a section describes. Its keys act in this order: reading or generating, `spread`, `repeat`, `timeScale`, `requests`
- * and `durationMs`, `tenants`. Throws {@link WorkloadError} for bad files, also later while the source is read. Generators have no
+ * and `durationMs`, `tenants`, `cache`. Throws {@link WorkloadError} for bad files, also later while the source is read. Generators have no
  * end but `requests` and `durationMs`; see {@link isEndless}.
  */
 export function openWorkload(section: WorkloadSection, environment: WorkloadEnvironment): WorkloadSource {
   let source = openKind(section, environment);
   if (section.timeScale !== 1) source = new TimeScaledSource(source, section.timeScale);
-  const { requests, durationMs, tenants } = section;
+  const { requests, durationMs, tenants, cache } = section;
   if (requests !== undefined || durationMs !== undefined) {
     source = new LimitedSource(source, {
       ...(requests === undefined ? {} : { requests }),
       ...(durationMs === undefined ? {} : { durationMs }),
     });
   }
-  if (tenants === undefined) return source;
-  return new TenantSource(source, tenants, environment.rng.stream("workload/tenants"));
+  if (tenants !== undefined)
+    source = new TenantSource(source, tenants, environment.rng.stream("workload/tenants"));
+  const wishes = cache === undefined ? {} : wishesOfSection(cache);
+  return Object.keys(wishes).length === 0 ? source : new WishingSource(source, wishes);
 }
 
 /** Whether a section describes a workload that never ends by itself. */
@@ -79,6 +84,7 @@ function openKind(section: WorkloadSection, environment: WorkloadEnvironment): W
       return openWeka(pathOf(section.path, environment), {
         starts: startsOf(section, rng),
         repeat: section.repeat,
+        told: toldBy(section),
       });
     case "lengths": {
       const rows = section.order === "random" ? rng.stream("workload/rows") : null;
@@ -91,7 +97,12 @@ function openKind(section: WorkloadSection, environment: WorkloadEnvironment): W
     case "shared-prefix":
       return generateSharedPrefix(section, paceOf(section, rng), rng);
     case "agents":
-      return generateAgents({ ...section, fanOut: section.fanOut ?? null }, startsOf(section, rng), rng);
+      return generateAgents(
+        { ...section, fanOut: section.fanOut ?? null },
+        startsOf(section, rng),
+        rng,
+        toldBy(section),
+      );
     case "video":
       return openVideo(section, rng);
     case "merge": {
@@ -146,6 +157,11 @@ function openVideo(section: WorkloadSection & { kind: "video" }, rng: Rng): Work
       ? { tokens: outputTokens }
       : { frames: outputFrames!, tokensPerFrame: tokensPerOutputFrame };
   return generateVideo({ ...section, output }, paceOf(section, rng), rng);
+}
+
+/** What the turns of sessions say, as far as these know it. */
+function toldBy({ cache }: WorkloadSection & { kind: "sessions" | "agents" }): Told {
+  return { fanOut: cache?.fanOut === "told", nextTurn: cache?.nextTurnSeconds === "told" };
 }
 
 interface PaceKeys {

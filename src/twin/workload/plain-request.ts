@@ -21,6 +21,7 @@ export function plainRequest(id: string, inputTokens: number, outputTokens: numb
     priority: 0,
     kind: DEFAULT_KIND,
     encodeMs: 0,
+    wishes: null,
   };
 }
 
@@ -29,6 +30,19 @@ export function plainRequest(id: string, inputTokens: number, outputTokens: numb
  * shape, and every later use of it takes as long as a look-up in a dictionary.
  */
 export function timed(request: UntimedRequest, arrivalMs: number): WorkloadRequest {
-  const { id, inputTokens, outputTokens, blocks, sessionId, tenant, priority, kind, encodeMs } = request;
-  return { id, arrivalMs, inputTokens, outputTokens, blocks, sessionId, tenant, priority, kind, encodeMs };
+  const { id, inputTokens, outputTokens, blocks, sessionId, tenant, priority, kind, encodeMs, wishes } =
+    request;
+  return {
+    id,
+    arrivalMs,
+    inputTokens,
+    outputTokens,
+    blocks,
+    sessionId,
+    tenant,
+    priority,
+    kind,
+    encodeMs,
+    wishes,
+  };
 }

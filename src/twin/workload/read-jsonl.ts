@@ -1,5 +1,9 @@
+import { z } from "zod";
+import type { CacheWishes } from "../../protocol/cache-hints.ts";
 import { show } from "../../protocol/config-error.ts";
 import { nearMiss } from "../../protocol/near-miss.ts";
+import { requestCacheSchema, wishesOfSection } from "../../protocol/workload-cache-schema.ts";
+import { toProblems } from "../../protocol/yaml-document.ts";
 import { blocksField, jsonObject, lengthField, nameField, nonZero, timeField } from "./fields.ts";
 import type { LineReader } from "./line-reader.ts";
 import { DEFAULT_KIND, DEFAULT_TENANT } from "./plain-request.ts";
@@ -26,6 +30,7 @@ const KEYS = [
   "priority",
   "kind",
   "encodeMs",
+  "cache",
 ] as const;
 
 /** This project's own format: one request per line. Keys that it does not know are mistakes. Throws `WorkloadError`. */
@@ -92,7 +97,17 @@ function parseRequest(
     priority,
     kind: nameField(lines, "kind", kind),
     encodeMs: timeField(lines, "encodeMs", row.encodeMs ?? 0),
+    wishes: row.cache == null ? null : parseWishes(lines, row.cache),
   };
+}
+
+const wishesSchema = z.object({ cache: requestCacheSchema });
+
+function parseWishes(lines: LineReader, cache: unknown): CacheWishes {
+  const result = wishesSchema.safeParse({ cache });
+  if (result.success) return wishesOfSection(result.data.cache);
+  const [problem] = toProblems(result.error, wishesSchema, { cache }, () => "");
+  throw lines.error(problem!.message);
 }
 
 function parseBlocks(

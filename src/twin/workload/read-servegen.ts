@@ -89,6 +89,7 @@ export function openServeGen(path: string, rng: Rng, options: ServeGenOptions = 
       priority: 0,
       kind: DEFAULT_KIND,
       encodeMs: 0,
+      wishes: null,
     };
     schedule(client, next);
     return request;

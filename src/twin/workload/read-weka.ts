@@ -6,6 +6,7 @@ import { MAX_NAME_LENGTH } from "./fields.ts";
 import { LineReader, reasonOf } from "./line-reader.ts";
 import { plainRequest } from "./plain-request.ts";
 import { type Agent, type AgentStep, SessionSource, type SessionStarts } from "./session-source.ts";
+import { type Told, tellSessions } from "./tell-sessions.ts";
 import { type PromptBlocks, WorkloadError, type WorkloadSource } from "./workload.ts";
 
 /** Largest file of one session. */
@@ -22,6 +23,8 @@ export interface WekaOptions {
   readonly starts: SessionStarts;
   /** How often the set is played, each time with fresh ids. Default: once. */
   readonly repeat?: number;
+  /** Default: nothing. */
+  readonly told?: Told;
 }
 
 /**
@@ -45,7 +48,7 @@ export function openWeka(path: string, options: WekaOptions): WorkloadSource {
     if (session === null) return null;
     return toAgent(session, round, numRead++);
   };
-  return new SessionSource(nextSession, options.starts);
+  return new SessionSource(tellSessions(nextSession, options.told), options.starts);
 }
 
 interface SessionText {

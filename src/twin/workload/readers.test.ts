@@ -31,7 +31,15 @@ const OWN = `{"id":"a","arrivalMs":0,"inputTokens":40,"outputTokens":2,"blockTok
 {"id":"b","arrivalMs":10.25,"inputTokens":1,"outputTokens":1}
 `;
 
-const plain = { blocks: null, sessionId: null, tenant: "default", priority: 0, kind: "text", encodeMs: 0 };
+const plain = {
+  blocks: null,
+  sessionId: null,
+  tenant: "default",
+  priority: 0,
+  kind: "text",
+  encodeMs: 0,
+  wishes: null,
+};
 
 describe("a Mooncake trace", () => {
   it("gives lengths, times in milliseconds and ids of 512-token blocks, in either spelling", () => {
@@ -117,7 +125,24 @@ describe("other traces", () => {
       priority: 2,
       kind: "video",
       encodeMs: 12.5,
+      wishes: null,
     });
+  });
+
+  it("says of the KV what the server makes of the same words", () => {
+    const cache = { keep: "long", ttlSeconds: 300, fanOut: 4, nextTurnSeconds: 1.5 };
+    const row = { id: "a", arrivalMs: 0, inputTokens: 4, outputTokens: 2 };
+    const lines = [
+      { ...row, cache },
+      { ...row, id: "b", cache: { ttlSeconds: 60 } },
+      { ...row, id: "c", cache: {} },
+    ];
+    const path = files.write("wishes.jsonl", lines.map((line) => JSON.stringify(line)).join("\n"));
+    expect(playWorkload(openJsonl(path)).map(({ wishes }) => wishes)).toEqual([
+      { retention: { keep: "long", ttlMs: 300_000 }, expectedFanOut: 4, nextTurnMs: 1500 },
+      { retention: { keep: "default", ttlMs: 60_000 } },
+      {},
+    ]);
   });
 });
 
@@ -193,6 +218,17 @@ describe("bad rows are refused with file and line", () => {
     [OWN.replace("priority", "prioritaet"), openJsonl, ':1: unknown key "prioritaet"'],
     [OWN.replace("tenant", "tenent"), openJsonl, "(did you mean tenant?)"],
     [OWN.replace('"blockTokens":16,', ""), openJsonl, ":1: blockTokens: is missing"],
+    [
+      OWN.replace('"id":"b"', '"cache":{"fan_out":4},"id":"b"'),
+      openJsonl,
+      ':2: cache: unknown key "fan_out"',
+    ],
+    [
+      OWN.replace('"id":"b"', '"cache":{"fanOut":"told"},"id":"b"'),
+      openJsonl,
+      ':2: cache.fanOut: "told" is not a whole number from 1 to 4096',
+    ],
+    [OWN.replace('"id":"b"', '"cache":7,"id":"b"'), openJsonl, ":2: cache: 7 is not a mapping of keys"],
     [OWN.replace('"id":"b"', '"id":""'), openJsonl, ':2: id: "" is not usable'],
     [OWN.replace('"id":"b"', '"id":"a"'), openJsonl, ':2: id: "a" is the id of one of the 100000 requests'],
   ])("%#", (text, open, message) => {

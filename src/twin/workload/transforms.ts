@@ -1,4 +1,5 @@
 import type { RandomStream } from "../../core/util/rng.ts";
+import type { CacheWishes } from "../../protocol/cache-hints.ts";
 import { PulledSource } from "./trace-source.ts";
 import type { WorkloadRequest, WorkloadSource } from "./workload.ts";
 
@@ -28,7 +29,15 @@ export class TimeScaledSource implements WorkloadSource {
 
   take(): WorkloadRequest {
     const request = this.#inner.take();
-    return { ...request, arrivalMs: this.#scaled(request.arrivalMs) };
+    const { wishes } = request;
+    return {
+      ...request,
+      arrivalMs: this.#scaled(request.arrivalMs),
+      wishes:
+        wishes?.nextTurnMs === undefined
+          ? wishes
+          : { ...wishes, nextTurnMs: wishes.nextTurnMs * this.#factor },
+    };
   }
 
   ended(request: WorkloadRequest, nowMs: number): void {
@@ -41,6 +50,38 @@ export class TimeScaledSource implements WorkloadSource {
   #scaled(innerMs: number): number {
     const scaledMs = innerMs * this.#factor;
     return innerMs >= this.#innerNowMs && scaledMs < this.#nowMs ? this.#nowMs : scaledMs;
+  }
+
+  close(): void {
+    this.#inner.close?.();
+  }
+}
+
+/** Lets requests say of their KV what they do not say themselves. */
+export class WishingSource implements WorkloadSource {
+  readonly #inner: WorkloadSource;
+  readonly #wishes: CacheWishes;
+
+  constructor(inner: WorkloadSource, wishes: CacheWishes) {
+    this.#inner = inner;
+    this.#wishes = wishes;
+  }
+
+  get isClosedLoop(): boolean {
+    return this.#inner.isClosedLoop === true;
+  }
+
+  get nextArrivalMs(): number {
+    return this.#inner.nextArrivalMs;
+  }
+
+  take(): WorkloadRequest {
+    const request = this.#inner.take();
+    return { ...request, wishes: { ...this.#wishes, ...request.wishes } };
+  }
+
+  ended(request: WorkloadRequest, nowMs: number): void {
+    this.#inner.ended(request, nowMs);
   }
 
   close(): void {

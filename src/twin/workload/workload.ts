@@ -1,3 +1,5 @@
+import type { CacheWishes } from "../../protocol/cache-hints.ts";
+
 /**
  * One request of a workload. Prompts are identities, not text: `blocks` names what a prompt consists of, so that equal names
  * at the same place mean a prefix that a cache can reuse.
@@ -23,6 +25,8 @@ export interface WorkloadRequest {
   readonly kind: string;
   /** Work outside the language model: encoding before the prompt can be computed, in accelerator milliseconds; 0 for text. */
   readonly encodeMs: number;
+  /** What it says of its KV; null: nothing. */
+  readonly wishes: CacheWishes | null;
 }
 
 export interface PromptBlocks {
