@@ -18,8 +18,11 @@ const LOAD: WorkerLoad = {
   handoffBytes: 785_000,
   tiers: { disk: { blocks: 3, bytes: 40_000, hits: 2, misses: 9, evictions: 1, bad: 0, dropped: 4 } },
   prefetch: {
-    ...{ expected: 5, came: 3, pending: 1 },
-    bytes: { host: { started: 9, used: 4, wasted: 5 }, device: { started: 0, used: 0, wasted: 0 } },
+    ...{ expected: 5, came: 3, pending: 1, begun: 4, stopped: 1 },
+    bytes: {
+      host: { started: 9, used: 4, wasted: 5, gone: 2 },
+      device: { started: 0, used: 0, wasted: 0, gone: 0 },
+    },
   },
   rssBytes: 1e9,
 };

@@ -132,12 +132,15 @@ const prefetchedBytesSchema = z.strictObject({
   started: countSchema,
   used: countSchema,
   wasted: countSchema,
+  gone: countSchema,
 });
 
 const prefetchStatsSchema = z.strictObject({
   expected: countSchema,
   came: countSchema,
   pending: countSchema,
+  begun: countSchema,
+  stopped: countSchema,
   bytes: z.strictObject({ host: prefetchedBytesSchema, device: prefetchedBytesSchema }),
 });
 

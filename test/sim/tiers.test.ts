@@ -118,9 +118,14 @@ describe("worker loops with lower tiers", () => {
           }
           fleet.expectBaseline();
           for (const { prefetcher } of fleet.workers.values()) {
-            const { bytes, pending } = prefetcher.stats;
+            const { bytes, pending, begun, stopped } = prefetcher.stats;
             expect(pending).toBe(0);
-            for (const { started, used, wasted } of Object.values(bytes)) expect(used + wasted).toBe(started);
+            for (const { started, used, wasted, gone } of Object.values(bytes)) {
+              expect(used + wasted).toBe(started);
+              expect(gone).toBeLessThanOrEqual(wasted);
+              if (started > 0) expect(begun).toBeGreaterThan(0);
+            }
+            expect(stopped).toBeLessThanOrEqual(begun);
             moved.host += bytes.host.started;
             moved.device += bytes.device.started;
           }

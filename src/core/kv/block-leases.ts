@@ -9,6 +9,31 @@ const MAX_LEASES = 4096;
 /** A tenant, by its salt; null: the worker itself, which no salt can be taken for. */
 export type LeaseOwner = string | null;
 
+/** What has become of leases, in blocks but for the leases themselves. What is none of the others is under lease still. */
+export interface LeaseStats {
+  /** Leases given. */
+  readonly leases: number;
+  /** Blocks put under them; one that goes from lease to lease counts with each. */
+  readonly blocks: number;
+  /** Went on under a later lease: they were used again. */
+  readonly renewed: number;
+  /** Given back because those had come for whom they were kept, or were not waited for any more. */
+  readonly ended: number;
+  /** Their time was over. */
+  readonly expired: number;
+  /** Made way for others all the same. */
+  readonly lost: number;
+}
+
+/** Whose leases: the worker's own for turns that are expected, and those that requests wished for. */
+export type LeaseKind = "turns" | "wishes";
+
+type MutableStats = { -readonly [key in keyof LeaseStats]: number };
+
+function noStats(): MutableStats {
+  return { leases: 0, blocks: 0, renewed: 0, ended: 0, expired: 0, lost: 0 };
+}
+
 /** Some cached blocks of one owner that are kept after all others for a time. */
 interface Lease {
   readonly number: number;
@@ -32,6 +57,7 @@ export class BlockLeases {
   readonly #leases = new Map<number, Lease>();
   readonly #byEnd = new EvictionQueue<Lease>();
   readonly #heldBy = new Map<LeaseOwner, number>();
+  readonly #stats: Record<LeaseKind, MutableStats> = { turns: noStats(), wishes: noStats() };
   #numLeases = 0;
   #nowMs = 0;
 
@@ -43,6 +69,14 @@ export class BlockLeases {
   /** Blocks of an owner that are under lease. */
   heldBy(owner: LeaseOwner): number {
     return this.#heldBy.get(owner) ?? 0;
+  }
+
+  get stats(): Readonly<Record<LeaseKind, LeaseStats>> {
+    return { turns: { ...this.#stats.turns }, wishes: { ...this.#stats.wishes } };
+  }
+
+  #statsOf(owner: LeaseOwner): MutableStats {
+    return owner === null ? this.#stats.turns : this.#stats.wishes;
   }
 
   /** The time that `expire` was told last. */
@@ -64,13 +98,16 @@ export class BlockLeases {
       if (!this.#pool.keep(block)) continue;
       const earlier = this.#leaseOf(block);
       if (earlier !== undefined && earlier.rank >= untilMs) continue;
-      this.drop(block);
+      this.drop(block, "renewed");
       this.#setLease(block, number);
       this.#heldBy.set(owner, this.heldBy(owner) + 1);
       taken.push(block);
     }
     if (taken.length === 0) return 0;
     taken.reverse();
+    const stats = this.#statsOf(owner);
+    stats.leases++;
+    stats.blocks += taken.length;
     const lease = {
       number,
       owner,
@@ -114,9 +151,10 @@ export class BlockLeases {
   }
 
   /** A block is under no lease any more: it is not filed, or another one takes it. */
-  drop(block: number): void {
+  drop(block: number, as: "renewed" | "lost" = "lost"): void {
     const lease = this.#leaseOf(block);
     if (lease === undefined) return;
+    this.#statsOf(lease.owner)[as]++;
     this.#setLease(block, 0);
     this.#release(lease, 1);
     if (lease.numHeld === 0) this.#remove(lease);
@@ -130,6 +168,7 @@ export class BlockLeases {
       this.#setLease(block, 0);
       this.#pool.unkeep(block, as);
     }
+    this.#statsOf(lease.owner)[as === "recent" ? "ended" : "expired"] += lease.numHeld;
     this.#release(lease, lease.numHeld);
     this.#remove(lease);
   }
@@ -170,6 +209,15 @@ export class BlockLeases {
     for (const [owner, count] of held)
       assert(this.heldBy(owner) === count, "an owner's blocks are miscounted");
     assert(this.#byEnd.size === this.#leases.size, "leases and their ends disagree");
+    for (const kind of ["turns", "wishes"] as const) {
+      let open = 0;
+      for (const [owner, count] of held) if ((owner === null) === (kind === "turns")) open += count;
+      const { blocks, renewed, ended, expired, lost } = this.#stats[kind];
+      assert(
+        blocks === renewed + ended + expired + lost + open,
+        `blocks under lease for ${kind} are miscounted`,
+      );
+    }
     this.#byEnd.checkInvariants();
   }
 }

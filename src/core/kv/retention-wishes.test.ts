@@ -112,6 +112,39 @@ describe("a fan-out", () => {
   });
 });
 
+describe("what became of leases", () => {
+  const NONE = { leases: 0, blocks: 0, renewed: 0, ended: 0, expired: 0, lost: 0 };
+
+  it("is counted: renewed, over, given back, and lost to others all the same", () => {
+    const manager = makeManager(16);
+    manager.advance(0);
+    serve(manager, { prompt: prompt(100, 2), ...ttl(1000) });
+    manager.advance(900);
+    serve(manager, { prompt: prompt(100, 3), ...ttl(1000) });
+    expect(manager.leases.stats).toEqual({
+      turns: NONE,
+      wishes: { ...NONE, leases: 2, blocks: 5, renewed: 2 },
+    });
+    manager.advance(1900);
+    serve(manager, { prompt: prompt(200, 1), expectedFanOut: 2 });
+    serve(manager, { prompt: prompt(200, 1) });
+    expect(manager.leases.stats.wishes).toEqual({
+      ...{ leases: 3, blocks: 6, renewed: 2, ended: 1, expired: 3, lost: 0 },
+    });
+    const [, block] = manager.find(begin(manager, { prompt: prompt(100, 3) }).blockHashes!, 2);
+    manager.leases.take([block!], { owner: null, untilMs: 5000, maxHeld: 9 });
+    expect(manager.leases.stats.turns).toEqual({ ...NONE, leases: 1, blocks: 1 });
+  });
+
+  it("counts what is needed for requests that have come", () => {
+    const manager = makeManager(8);
+    manager.advance(0);
+    serve(manager, { prompt: prompt(100, 2), ...ttl(1000) });
+    serve(manager, { prompt: prompt(200, 7) });
+    expect(manager.leases.stats.wishes).toEqual({ ...NONE, leases: 1, blocks: 2, lost: 2 });
+  });
+});
+
 describe("wishes", () => {
   it("keep the books whatever is asked, shared, kept and over", () => {
     const step = fc.record({

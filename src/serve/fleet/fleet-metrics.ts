@@ -93,7 +93,7 @@ function registerPrefetchMetrics(registry: Registry, fleet: WorkerFleet): void {
     name: string,
     Metric: typeof Counter | typeof Gauge,
     help: string,
-    field: "expected" | "came" | "pending",
+    field: "expected" | "came" | "pending" | "begun" | "stopped",
   ) =>
     new Metric({
       name: `twofold_worker_prefetch_${name}`,
@@ -115,16 +115,18 @@ function registerPrefetchMetrics(registry: Registry, fleet: WorkerFleet): void {
   );
   turns("came_total", Counter, "Those of them that came before they were late.", "came");
   turns("pending", Gauge, "Those that are waited for.", "pending");
+  turns("begun_total", Counter, "Looks at such turns at which KV had to come up.", "begun");
+  turns("stopped_total", Counter, "Those broken off because somebody needed the room.", "stopped");
   new Counter({
     name: "twofold_worker_prefetch_bytes_total",
-    help: "KV brought to host memory or to the device before it was asked for: begun, used, and not used.",
+    help: "KV brought to host memory or to the device before it was asked for: begun, used, not used, and gone before it was.",
     labelNames: [...labels, "to", "state"],
     registers: [registry],
     collect() {
       this.reset();
       for (const { hello, load } of fleet.loads()) {
         for (const [to, bytes] of Object.entries(load?.prefetch?.bytes ?? {}))
-          for (const state of ["started", "used", "wasted"] as const)
+          for (const state of ["started", "used", "wasted", "gone"] as const)
             this.inc({ worker: hello.workerId, role: hello.role, to, state }, bytes[state]);
       }
     },

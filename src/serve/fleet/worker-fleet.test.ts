@@ -101,8 +101,15 @@ describe("WorkerFleet", () => {
       });
     };
     turn("before it has said what it does");
-    const bytes = { started: 0, used: 0, wasted: 0 };
-    const prefetch = { expected: 0, came: 0, pending: 0, bytes: { host: bytes, device: bytes } };
+    const bytes = { started: 0, used: 0, wasted: 0, gone: 0 };
+    const prefetch = {
+      expected: 0,
+      came: 0,
+      pending: 0,
+      begun: 0,
+      stopped: 0,
+      bytes: { host: bytes, device: bytes },
+    };
     fleet.onWorkerEvent("w1", { kind: "load", load: { ...IDLE_LOAD, prefetch } });
     turn("after that");
     expect(expected).toMatchObject([

@@ -12,6 +12,8 @@ export interface PrefetchedBytes {
   readonly used: number;
   /** The turn did not come in time, or they had gone before. */
   readonly wasted: number;
+  /** Part of `wasted`: they had made way for others. */
+  readonly gone: number;
 }
 
 export interface PrefetchStats {
@@ -19,6 +21,9 @@ export interface PrefetchStats {
   readonly expected: number;
   readonly came: number;
   readonly pending: number;
+  /** Looks at a turn at which something had to come up, and those of them that were broken off because somebody needed the room. */
+  readonly begun: number;
+  readonly stopped: number;
   readonly bytes: Readonly<Record<PrefetchTarget, PrefetchedBytes>>;
 }
 
@@ -48,6 +53,7 @@ export class MovedBlocks {
       if (moved.target !== target || moved.to <= from) continue;
       const kept = Math.max(moved.from, from);
       this.#counts.count(target, "wasted", moved.to - kept);
+      this.#counts.count(target, "gone", moved.to - kept);
       moved.to = kept;
     }
     this.#moved = this.#moved.filter((moved) => moved.to > moved.from);
@@ -55,12 +61,14 @@ export class MovedBlocks {
     this.#counts.count(target, "started", to - from);
   }
 
-  /** The turn has come, and finds so many blocks of its chain at each place; null: it has not come. */
-  settle(numFound: Readonly<Record<PrefetchTarget, number>> | null): void {
+  /** So many blocks of its chain are at each place when the turn comes, or is not waited for any more. */
+  settle(numFound: Readonly<Record<PrefetchTarget, number>>, hasCome: boolean): void {
     for (const { target, from, to } of this.#moved) {
-      const used = Math.min(Math.max((numFound?.[target] ?? 0) - from, 0), to - from);
-      this.#counts.count(target, "used", used);
-      this.#counts.count(target, "wasted", to - from - used);
+      const left = Math.min(Math.max(numFound[target] - from, 0), to - from);
+      const gone = to - from - left;
+      this.#counts.count(target, "used", hasCome ? left : 0);
+      this.#counts.count(target, "wasted", hasCome ? gone : to - from);
+      this.#counts.count(target, "gone", gone);
     }
     this.#moved = [];
   }
@@ -72,8 +80,13 @@ export class MovedBlocks {
 }
 
 /** Bytes of a token need not be whole. */
-function rounded({ started, used, wasted }: PrefetchedBytes): PrefetchedBytes {
-  return { started: Math.round(started), used: Math.round(used), wasted: Math.round(wasted) };
+function rounded({ started, used, wasted, gone }: PrefetchedBytes): PrefetchedBytes {
+  return {
+    started: Math.round(started),
+    used: Math.round(used),
+    wasted: Math.round(wasted),
+    gone: Math.round(gone),
+  };
 }
 
 type MutableBytes = { -readonly [key in keyof PrefetchedBytes]: number };
@@ -81,11 +94,13 @@ type MutableBytes = { -readonly [key in keyof PrefetchedBytes]: number };
 export class PrefetchCounts {
   readonly #blockBytes: number;
   readonly #bytes: Record<PrefetchTarget, MutableBytes> = {
-    host: { started: 0, used: 0, wasted: 0 },
-    device: { started: 0, used: 0, wasted: 0 },
+    host: { started: 0, used: 0, wasted: 0, gone: 0 },
+    device: { started: 0, used: 0, wasted: 0, gone: 0 },
   };
   expected = 0;
   came = 0;
+  begun = 0;
+  stopped = 0;
 
   constructor(blockBytes: number) {
     this.#blockBytes = blockBytes;
@@ -108,6 +123,8 @@ export class PrefetchCounts {
       expected: this.expected,
       came: this.came,
       pending,
+      begun: this.begun,
+      stopped: this.stopped,
       bytes: { host: rounded(host), device: rounded(device) },
     };
   }
@@ -117,6 +134,8 @@ export class PrefetchCounts {
     for (const target of PREFETCH_TARGETS) {
       const numOpen = open.reduce((sum, moved) => sum + moved.numOpen(target), 0);
       const difference = Math.abs(this.open(target) - numOpen * this.#blockBytes);
+      const { wasted, gone } = this.#bytes[target];
+      assert(gone <= wasted, "more has gone than was wasted");
       assert(difference <= 1e-6 * this.#bytes[target].started, `prefetches to ${target} are miscounted`);
     }
   }

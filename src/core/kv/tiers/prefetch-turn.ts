@@ -30,6 +30,8 @@ export interface Job {
   /** Stands for whoever will come, while KV comes up to the device. */
   sequence: Sequence | null;
   firstBlock: number;
+  /** Whether anything has had to come up. */
+  hasBegun: boolean;
   /** Nobody waits for it any more: what is under way runs out. */
   isOver: boolean;
 }

@@ -132,10 +132,7 @@ export class Prefetcher {
       const at = (turn.numBlocks - 1) * HASH_WORDS;
       if (chain[at] !== turn.lastHash[0] || hashKey(chain, at) !== key) continue;
       this.#counts.came++;
-      this.#endJob(turn);
-      const host = this.#tiers.numHeld("host", turn.chain);
-      turn.moved.settle({ device: this.#numOnDevice(turn.chain), host });
-      this.#drop(key);
+      this.#drop(key, true);
     }
   }
 
@@ -177,7 +174,15 @@ export class Prefetcher {
     turn.chain = chain;
     const isThere = this.#numOnDevice(chain) * HASH_WORDS === chain.length;
     const pieces = isThere ? [] : this.#tiers.raiseable(chain);
-    const job: Job = { turn, pieces, numMoving: 0, sequence: null, firstBlock: 0, isOver: false };
+    const job: Job = {
+      turn,
+      pieces,
+      numMoving: 0,
+      sequence: null,
+      firstBlock: 0,
+      hasBegun: false,
+      isOver: false,
+    };
     this.#jobs.add(job);
     turn.isRunning = true;
     this.#advance(job);
@@ -205,9 +210,15 @@ export class Prefetcher {
     // An onboarder's reads have positive numbers.
     const read = -++this.#numReads;
     job.numMoving++;
+    this.#begun(job);
     this.#reads.set(read, { job, piece });
     this.#tiers.pin(piece);
     this.#effects.push({ kind: "read-tier", read, piece, range });
+  }
+
+  #begun(job: Job): void {
+    if (!job.hasBegun) this.#counts.begun++;
+    job.hasBegun = true;
   }
 
   /** Takes in what became of an effect. Returns false when it was not, or not only, one of this class's. */
@@ -259,6 +270,7 @@ export class Prefetcher {
         job.firstBlock = sequence.blocks.length === 0 ? 0 : sequence.numComputedTokens / blockSizeTokens;
         if (this.#onboarder.begin(sequence, numTokens, "computed")) {
           sequence.status = "onboarding";
+          this.#begun(job);
           job.sequence = sequence;
           return;
         }
@@ -317,16 +329,23 @@ export class Prefetcher {
 
   /** Somebody needs room: what comes up for nobody gives way. */
   #yieldRoom(): void {
-    for (const job of this.#jobs) if (job.sequence !== null) this.#stop(job);
+    for (const job of this.#jobs) {
+      if (job.sequence === null) continue;
+      this.#counts.stopped++;
+      this.#stop(job);
+    }
   }
 
-  /** A turn is not waited for any more. */
-  #drop(key: string): void {
+  /** A turn is not waited for any more, because it has come or because it has not. */
+  #drop(key: string, hasCome = false): void {
     const turn = this.#turns.get(key);
     if (turn === undefined) return;
     this.#turns.delete(key);
     this.#endJob(turn);
-    turn.moved.settle(null);
+    if (!turn.moved.isEmpty) {
+      const host = this.#tiers.numHeld("host", turn.chain);
+      turn.moved.settle({ device: this.#numOnDevice(turn.chain), host }, hasCome);
+    }
     for (const lease of turn.leases) this.#blocks.leases.end(lease);
     this.#changed();
   }
