@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { poolCachesSchema } from "./simulation-cache-schema.ts";
 
 /** Raised with every change to the result that a reader of the older form would misread. */
 export const SIMULATION_SCHEMA_VERSION = 1;
@@ -185,6 +186,8 @@ export const runResultSchema = z.strictObject({
   byTenant: z.array(groupSchema),
   slos: z.array(sloResultSchema),
   transfers: z.strictObject({ count: countSchema, bytes: z.number(), durationMs: summarySchema.nullable() }),
+  /** Of pools that have tiers of KV below the device, or kept KV for somebody. */
+  caches: z.array(poolCachesSchema),
   utilisation: shareSchema,
   workers: z.array(workerSchema),
   energy: energySchema.nullable(),

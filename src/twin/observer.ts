@@ -1,3 +1,6 @@
+import type { LeaseKind, LeaseStats } from "../core/kv/block-leases.ts";
+import type { PrefetchStats } from "../core/kv/tiers/prefetch-counts.ts";
+import type { LowerTier, TierStats } from "../core/kv/tiers/segment.ts";
 import type { TimeSource } from "../core/perf/perf-model.ts";
 import type { StepLoad } from "../core/perf/step-load.ts";
 import type { WorkerId } from "../core/request.ts";
@@ -42,6 +45,14 @@ export interface StepRow {
   readonly isExtrapolated: boolean;
 }
 
+/** What the caches of a worker have done since its process began, beside the device's own. */
+export interface WorkerCaches {
+  readonly tiers: ReadonlyArray<readonly [LowerTier, TierStats]>;
+  /** Null: nothing is brought up ahead. */
+  readonly prefetch: PrefetchStats | null;
+  readonly leases: Readonly<Record<LeaseKind, LeaseStats>>;
+}
+
 /**
  * What a run of the twin tells whoever records it. Every call comes in order of virtual time; nothing passed in may be kept
  * (rows and their loads are filled again).
@@ -64,4 +75,6 @@ export interface TwinObserver {
   kvChanged(worker: WorkerId, usedBlocks: number, cachedBlocks: number, nowMs: number): void;
   /** A worker has become ready, has been lost, or is slowed down (`factor` other than 1). */
   workerChanged(worker: WorkerId, state: "ready" | "lost" | "slow", factor: number, nowMs: number): void;
+  /** Once for every process of a worker: when it is lost, or when the run is over. */
+  cachesDone?(worker: WorkerId, caches: WorkerCaches, isLost: boolean): void;
 }

@@ -73,6 +73,7 @@ export class Faults {
     byId.delete(worker.id);
     transfers.drop(worker, clock.nowMs);
     observer.workerChanged(worker.id, "lost", 1, clock.nowMs);
+    observer.cachesDone?.(worker.id, worker.caches, true);
     dispatcher.workerLost(worker.id, clock.nowMs);
     pumpDispatcher();
     for (const peer of byId.values()) {

@@ -107,7 +107,7 @@ export class TwinRun {
   }
 
   #summary(end: TwinSummary["end"]): TwinSummary {
-    this.#host.addHashes();
+    this.#host.end();
     return {
       end,
       endMs: end === "finished" ? this.#lastEndMs : this.#clock.nowMs,

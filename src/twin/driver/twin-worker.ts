@@ -10,6 +10,7 @@ import { assert } from "../../core/util/assert.ts";
 import { Rng } from "../../core/util/rng.ts";
 import type { WorkerTask } from "../../core/worker-effects.ts";
 import { WorkerLoop } from "../../core/worker-loop.ts";
+import type { WorkerCaches } from "../observer.ts";
 import { DEFAULT_HANDOFF_WAIT_MS, prefetches, type TwinSpec, type TwinWorkerSpec } from "../twin-spec.ts";
 import { ModelledEngine } from "./modelled-engine.ts";
 import { TraceHash } from "./trace-hash.ts";
@@ -112,6 +113,15 @@ export class TwinWorker {
       timeouts: { grantMs: waitMs, ackMs: waitMs, reserveMs: waitMs, frameMs: waitMs },
       ...onboarding,
     });
+  }
+
+  /** What has come of its caches. */
+  get caches(): WorkerCaches {
+    return {
+      tiers: this.tiers?.tiers.stats ?? [],
+      prefetch: this.prefetcher?.stats ?? null,
+      leases: this.blocks.leases.stats,
+    };
   }
 
   /** What the dispatcher is told when the worker is ready. */

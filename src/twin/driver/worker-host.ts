@@ -383,9 +383,12 @@ export class WorkerHost {
     this.#context.pumpDispatcher();
   }
 
-  /** Folds what every worker did into the run's hash. */
-  addHashes(): void {
-    for (const worker of this.#workers) this.#context.hash.addText(worker.hash.hex);
+  /** The run is over: folds what every worker did into its hash, and says what came of the caches. */
+  end(): void {
+    for (const worker of this.#workers) {
+      this.#context.hash.addText(worker.hash.hex);
+      if (worker.isAlive) this.#observer.cachesDone?.(worker.id, worker.caches, false);
+    }
   }
 
   checkInvariants(): void {

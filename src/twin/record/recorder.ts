@@ -1,10 +1,11 @@
 import type { WorkerId } from "../../core/request.ts";
 import type { PlacementDecision } from "../../core/router/placement.ts";
-import type { RequestOutcome, StepRow, TwinObserver } from "../observer.ts";
+import type { RequestOutcome, StepRow, TwinObserver, WorkerCaches } from "../observer.ts";
 import type { WorkloadRequest } from "../workload/workload.ts";
 import { ActivitySeries } from "./activity-series.ts";
 import { GroupTable, latenciesOf, latencyValues, RequestGroup } from "./latencies.ts";
 import { LatencyHistogram } from "./latency-histogram.ts";
+import { PoolCacheTable } from "./pool-caches.ts";
 import type { Reference } from "./reference-times.ts";
 import { keepsBounds, type SloSet, SloTally } from "./slo.ts";
 import { TimeSeries } from "./time-series.ts";
@@ -84,6 +85,7 @@ export class Recorder implements TwinObserver {
   readonly failures = new Map<string, number>();
   readonly placements = new Map<PlacementDecision["reason"], number>();
   readonly poolSeries = new Map<string, ActivitySeries>();
+  readonly caches = new PoolCacheTable();
   readonly transferMs = new LatencyHistogram();
   transferredBytes = 0;
   readonly inFlight = new TimeSeries();
@@ -195,6 +197,10 @@ export class Recorder implements TwinObserver {
   workerChanged(worker: WorkerId, state: "ready" | "lost" | "slow", _factor: number, nowMs: number): void {
     this.#laneOf(worker).usage.changed(state, nowMs);
     if (state === "lost") this.kvChanged(worker, 0, 0, nowMs);
+  }
+
+  cachesDone(worker: WorkerId, caches: WorkerCaches, isLost: boolean): void {
+    this.caches.add(this.poolOf(worker), caches, isLost);
   }
 
   /** Workers in order of their first mention, those of the options first; a restarted one is the one that it stands for. */

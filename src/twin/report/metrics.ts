@@ -1,4 +1,5 @@
 import type { RunResult } from "../../protocol/simulation-schema.ts";
+import { CACHE_METRICS } from "./cache-metrics.ts";
 
 /** A figure of a run that is averaged over seeds and compared between fleets. */
 export interface Metric {
@@ -6,8 +7,8 @@ export interface Metric {
   /** As tables show it. */
   readonly label: string;
   readonly unit: string;
-  /** Which direction is good. */
-  readonly better: "less" | "more";
+  /** Which direction is good; null: neither. */
+  readonly better: "less" | "more" | null;
   readonly of: (run: RunResult) => number | null;
 }
 
@@ -75,6 +76,7 @@ const RESOURCES: readonly Metric[] = [
     better: "more",
     of: (run) => run.prefixHitRate,
   },
+  ...CACHE_METRICS,
   { name: "utilisation", label: "utilisation", unit: "share", better: "more", of: (run) => run.utilisation },
   {
     name: "meanKilowatts",

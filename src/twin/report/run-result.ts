@@ -82,6 +82,7 @@ export function makeRunResult(recorder: Recorder, summary: TwinSummary, context:
       bytes: recorder.transferredBytes,
       durationMs: summaryOf(recorder.transferMs),
     },
+    caches: recorder.caches.results,
     utilisation: useful.occupancy,
     workers: workersOf(recorder, context, endMs),
     energy,

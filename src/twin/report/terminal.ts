@@ -141,6 +141,7 @@ function comparisonLines(result: SimulationResult): string[] {
         const found = differences[metric.name];
         const before = base[metric.name]?.mean;
         if (found?.isSignificant !== true || before === undefined || found.mean === 0) return [];
+        if (metric.better === null) return [];
         const isBetter = found.mean > 0 === (metric.better === "more");
         const change = before === 0 ? formatNumber(found.mean) : `${signed((found.mean / before) * 100)} %`;
         return [{ isBetter, text: `${metric.label} ${change}` }];

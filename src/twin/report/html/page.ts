@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { FleetResult, SimulationResult } from "../../../protocol/simulation-schema.ts";
 import { describeSources } from "../terminal.ts";
+import { cacheTables } from "./cache-tables.ts";
 import { escapeHtml } from "./escape.ts";
 import { type DetailedRun, MAX_PAGE_TIMELINES, type PageData, pageData } from "./page-data.ts";
 import {
@@ -144,6 +145,7 @@ function fleetSection(fleet: FleetResult, data: PageData, index: number): string
   return `<section aria-labelledby="h-fleet-${index}"><h2 id="h-fleet-${index}">Workers of ${escapeHtml(fleet.name)}</h2>
 ${timeline}
 <details><summary>Time of each worker as a table</summary>${workerTable(fleet)}</details>
+${cacheTables(fleet)}
 ${groupTable(fleet, "byClass")}
 ${groupTable(fleet, "byTenant")}
 </section>`;

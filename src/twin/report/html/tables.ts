@@ -55,6 +55,7 @@ function metricTable(caption: string, result: SimulationResult, metrics: readonl
 
 /** Whether a fleet is better than each other one by more than the seeds explain. */
 function beatsAll(result: SimulationResult, fleet: string, metric: Metric): boolean {
+  if (metric.better === null) return false;
   const pairs = result.comparisons.filter(({ first, second }) => first === fleet || second === fleet);
   const wins = pairs.filter(({ second, differences }) => {
     const found = differences[metric.name];
@@ -74,7 +75,8 @@ export function differenceTables(result: SimulationResult): string {
         const found = differences[metric.name];
         if (found === undefined) return [];
         const isBetter = found.mean > 0 === (metric.better === "more");
-        const verdict = !found.isSignificant ? "within the spread" : isBetter ? "better" : "worse";
+        const judged = metric.better === null ? "other" : isBetter ? "better" : "worse";
+        const verdict = found.isSignificant ? judged : "within the spread";
         const span =
           found.low95 === null || found.high95 === null
             ? "–"
