@@ -108,8 +108,8 @@ describe("HandoffSender", () => {
     waiting.start(0);
     expect(waiting.onDeadline(99)).toEqual([]);
     expect(waiting.onDeadline(100)).toEqual([
-      { kind: "send", message: { ...ID, kind: "abort", reason: "timeout" } },
-      { kind: "end", failure: "timeout" },
+      { kind: "send", message: { ...ID, kind: "abort", reason: "no_space" } },
+      { kind: "end", failure: "no_space" },
     ]);
     const { sender, compute } = makeSender();
     sender.start(0);

@@ -166,7 +166,9 @@ export class HandoffSender {
   }
 
   onDeadline(nowMs: number): SenderEffect[] {
-    return nowMs < this.#deadlineMs ? [] : this.fail("timeout", true);
+    if (nowMs < this.#deadlineMs) return [];
+    // A decode worker that is there and does not grant is full: links notice those that are gone.
+    return this.fail(this.#state === "reserving" ? "no_space" : "timeout", true);
   }
 
   #commitIfComplete(nowMs: number): SenderEffect[] {

@@ -11,6 +11,8 @@ export interface PlacedRequest {
   readonly prefillWorker: WorkerBook;
   readonly decodeWorker: WorkerBook;
   readonly prefill: BookedPrefill;
+  /** KV that it takes on the decode worker before its first token. */
+  readonly kvTokens: number;
   readonly maxOutputTokens: number;
   prefilledAtMs: number | null;
 }
@@ -101,11 +103,12 @@ export class FleetBooks {
       else this.numDecoders++;
     }
     this.#views = views;
-    this.#touched.clear();
     this.#freePrefillers = new WinnerTree(this.#books.length);
     this.#freeDecoders = new WinnerTree(this.#books.length);
     this.#emptyDecoders = new WinnerTree(this.#books.length);
+    for (const book of this.#byId.values()) this.#admit(book, nowMs);
     for (const book of this.#byId.values()) this.#rank(book, nowMs);
+    this.#touched.clear();
   }
 
   observeSteps(id: WorkerId, steps: readonly ObservedStep[], nowMs: number): void {
@@ -123,7 +126,7 @@ export class FleetBooks {
   #rank(book: WorkerBook, nowMs: number): void {
     const { view, number } = book;
     if (view === null) return;
-    book.freeMs = book.freeAtMs(nowMs);
+    book.freeMs = book.freeAtMs(nowMs) + book.waitingMs(nowMs);
     book.tokenMs = book.prices.prefillFactor(nowMs) * book.prices.baseMs(0, USUAL_STEP_TOKENS, 0, 0);
     book.tokenMs /= USUAL_STEP_TOKENS;
     if (view.role === "prefill") this.#freePrefillers.set(number, -book.freeMs);
@@ -151,9 +154,34 @@ export class FleetBooks {
   place(requestId: RequestId, placed: PlacedRequest, nowMs: number): void {
     this.over(requestId, nowMs);
     this.#requests.set(requestId, placed);
-    placed.prefillWorker.addPrefill(placed.prefill, nowMs);
-    this.#touch(placed.prefillWorker);
-    this.#touch(placed.decodeWorker);
+    const { prefillWorker, decodeWorker, kvTokens } = placed;
+    const { view, facts, room } = decodeWorker;
+    if (view !== null && room.isFull(view, facts.maxRunning, kvTokens)) {
+      room.add(placed);
+      prefillWorker.waitingBaseMs += placed.prefill.baseMs;
+    } else prefillWorker.addPrefill(placed.prefill, nowMs);
+    this.#touch(prefillWorker);
+    this.#touch(decodeWorker);
+  }
+
+  /** Of the requests that wait for room on a worker, lets those in for which there is some by now. */
+  #admit(book: WorkerBook, nowMs: number): void {
+    const { view, facts, room } = book;
+    if (view === null) return;
+    for (;;) {
+      const placed = room.takeFitting(view, facts.maxRunning);
+      if (placed === null) return;
+      placed.prefillWorker.waitingBaseMs -= placed.prefill.baseMs;
+      placed.prefillWorker.addPrefill(placed.prefill, nowMs);
+      this.#touch(placed.prefillWorker);
+    }
+  }
+
+  /** Takes a request out of those that wait for room, if it is there. */
+  #leaveLine(placed: PlacedRequest): boolean {
+    if (!placed.decodeWorker.room.remove(placed)) return false;
+    placed.prefillWorker.waitingBaseMs -= placed.prefill.baseMs;
+    return true;
   }
 
   /** Its first token has come. */
@@ -161,7 +189,9 @@ export class FleetBooks {
     const placed = this.#requests.get(requestId);
     if (placed === undefined || placed.prefilledAtMs !== null) return null;
     placed.prefilledAtMs = nowMs;
-    placed.prefillWorker.removePrefill(placed.prefill, true, nowMs);
+    // One that was thought to wait has been let in before others, or shares KV with them.
+    if (this.#leaveLine(placed)) this.#admit(placed.decodeWorker, nowMs);
+    else placed.prefillWorker.removePrefill(placed.prefill, true, nowMs);
     this.#touch(placed.prefillWorker);
     return placed;
   }
@@ -170,7 +200,10 @@ export class FleetBooks {
     const placed = this.#requests.get(requestId);
     if (placed === undefined) return null;
     this.#requests.delete(requestId);
-    if (placed.prefilledAtMs === null) placed.prefillWorker.removePrefill(placed.prefill, false, nowMs);
+    const waited = this.#leaveLine(placed);
+    if (!waited && placed.prefilledAtMs === null)
+      placed.prefillWorker.removePrefill(placed.prefill, false, nowMs);
+    this.#admit(placed.decodeWorker, nowMs);
     this.#touch(placed.prefillWorker);
     this.#touch(placed.decodeWorker);
     return placed;
@@ -178,11 +211,18 @@ export class FleetBooks {
 
   checkInvariants(): void {
     const counts = new Map<WorkerBook, number>();
-    for (const { prefillWorker, prefilledAtMs } of this.#requests.values())
-      if (prefilledAtMs === null) counts.set(prefillWorker, (counts.get(prefillWorker) ?? 0) + 1);
+    const waitingMs = new Map<WorkerBook, number>();
+    for (const placed of this.#requests.values()) {
+      const { prefillWorker, decodeWorker, prefilledAtMs } = placed;
+      if (decodeWorker.room.has(placed))
+        waitingMs.set(prefillWorker, (waitingMs.get(prefillWorker) ?? 0) + placed.prefill.baseMs);
+      else if (prefilledAtMs === null) counts.set(prefillWorker, (counts.get(prefillWorker) ?? 0) + 1);
+    }
     for (const [id, book] of this.#byId) {
       assert(book.id === id && this.#books[book.number] === book, "a worker is filed under another name");
       assert(book.numPrefills === (counts.get(book) ?? 0), "prompts on a worker are off");
+      const offMs = Math.abs(book.waitingBaseMs - (waitingMs.get(book) ?? 0));
+      assert(offMs <= 1e-6 * (1 + book.waitingBaseMs), "what is to come to a worker is off");
       book.checkInvariants();
     }
   }

@@ -116,6 +116,45 @@ describe("priced placement", () => {
     expect(fleet.place(prompt)!.prefillWorker).toBe("p0");
   });
 
+  it("lets a full decode worker prefill only what is far less work there than anywhere else", () => {
+    const fleet = fleetOf(["p0", "d0"], { canFetch: false });
+    holds(fleet, "p0", 0, 0);
+    holds(fleet, "d0", 3, 500);
+    const prompts = [promptOf(1, 0, 505), promptOf(3, 500, 505)];
+    // p0 has seconds to do, so that the decode worker is the cheaper one for both as long as it has room.
+    fleet.place({ numPromptTokens: 100_000, requestId: "long" });
+    expect(fleet.placed.get("long")!.decision.prefillWorker).toBe("p0");
+    for (const prompt of prompts) {
+      expect(fleet.place({ ...prompt, requestId: "one" })!.prefillWorker).toBe("d0");
+      fleet.over("one");
+    }
+    const decision = { prefillWorker: "d0", decodeWorker: "d0", reason: "aggregated" } as const;
+    fleet.ledger.prefilled(fleet.ledger.book(decision, 895_000, 9));
+    expect(prompts.map((prompt) => fleet.place(prompt)!.prefillWorker)).toEqual(["p0", "d0"]);
+  });
+
+  it("does not count prompts that wait for a decode worker as work of the prefill worker", () => {
+    const fleet = fleetOf(["p0", "d0", "d1"], {}, { kvTokensTotal: 200_000, maxRunning: 128 });
+    for (const id of ["d0", "d1"]) decoding(fleet, id, 100);
+    const queueOf = (requestId: string): number => {
+      const { decodeWorker, candidates } = fleet.place({ numPromptTokens: 30_000, requestId })!;
+      return candidates!.find((one) => one.prefillWorker === "p0" && one.decodeWorker === decodeWorker)!.terms
+        .queue!;
+    };
+    const queues = Array.from({ length: 9 }, (_, i) => queueOf(`r${i}`));
+    // Three prompts of 3.3 s fit each decode worker. The others wait for them to end, not for p0.
+    expect(queues.slice(0, 6).map((seconds) => Math.round(seconds / 3.3))).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(queues.slice(6).map((seconds) => Math.round(seconds / 3.3))).toEqual([6, 6, 6]);
+    for (const id of ["r0", "r1", "r2"]) fleet.prefilled(id);
+    expect(Math.round(queueOf("r9") / 3.3)).toBe(3);
+    // Who gives up its room lets the first of its line in.
+    const ended = fleet.placed.get("r0")!.decision.decodeWorker;
+    expect(fleet.placed.get("r6")!.decision.decodeWorker).toBe(ended);
+    fleet.over("r0");
+    expect(Math.round(queueOf("r10") / 3.3)).toBe(4);
+    fleet.policy.checkInvariants();
+  });
+
   it("avoids decode workers without room for KV or without a place", () => {
     const fleet = fleetOf(["b0", "b1"]);
     decoding(fleet, "b0", 3);

@@ -29,6 +29,13 @@ export const MAX_FREE = 3;
 /** Priced options that a decision names. */
 export const MAX_CANDIDATES = 8;
 
+/**
+ * A worker of role `decode` that has no room for a request prefills its prompt only if that is less work there, for what is cached, than this
+ * share of the least anywhere else. Everybody who waits for its room would wait for the prompt too, and each of them would look for
+ * another decode worker to do the same on: at the edge of what a fleet can do that is a spiral from which it does not come back.
+ */
+const FULL_WORKER_SHARE = 0.5;
+
 /** Ways to prefill on one worker, with those to decode behind each of them and the links between: see {@link PricedPair}. */
 interface Option {
   readonly prefills: readonly PrefillOption[];
@@ -107,8 +114,13 @@ export class PricedPlacement implements PlacementPolicy {
       const links = decodes.map((decode) => this.#links.msPerByte(book.id, decode.book.id, query.nowMs));
       options.push({ prefills: this.#prefills(query, book, warm), decodes, links });
     }
-    for (const decode of decodes)
-      options.push({ prefills: this.#prefills(query, decode.book, warm), decodes: [decode], links: [0] });
+    const leastElsewhereMs = leastWorkMs(options);
+    for (const decode of decodes) {
+      const all = this.#prefills(query, decode.book, warm);
+      const isFull = decode.roomMs > 0 && decode.book.view!.role === "decode";
+      const prefills = isFull ? all.filter((one) => workMs(one) < FULL_WORKER_SHARE * leastElsewhereMs) : all;
+      options.push({ prefills, decodes: [decode], links: [0] });
+    }
     const withinMs = firstTokenWithinMs(query, options);
     const best: PricedPair[] = [];
     for (const { prefills, decodes: ends, links } of options)
@@ -198,6 +210,7 @@ export class PricedPlacement implements PlacementPolicy {
       prefillWorker: prefill.book,
       decodeWorker: decode.book,
       prefill: { baseMs: prefill.baseMs, priority },
+      kvTokens: query.numPromptTokens,
       maxOutputTokens,
       prefilledAtMs: null,
     };
@@ -274,4 +287,15 @@ function firstTokenWithinMs(
     for (const prefill of prefills)
       for (const decode of decodes) if (firstTokenMsOf(prefill, decode) <= withinMs) return withinMs;
   return Number.POSITIVE_INFINITY;
+}
+
+/** Of one option and of the best of many; infinite when there are none. */
+function workMs({ moveMs, prefillMs }: PrefillOption): number {
+  return moveMs + prefillMs;
+}
+
+function leastWorkMs(options: readonly Option[]): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { prefills } of options) for (const one of prefills) least = Math.min(least, workMs(one));
+  return least;
 }

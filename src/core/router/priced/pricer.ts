@@ -184,13 +184,13 @@ export class Pricer {
 
   decode(query: PlacementQuery, book: WorkerBook): DecodeOption {
     const { nowMs, numPromptTokens } = query;
-    const { view, facts, prices, cacheNumber } = book;
+    const { facts, prices, cacheNumber } = book;
     const { caches, traffic } = this.#parts;
     const factor = prices.decodeFactor(nowMs);
     const outputTokens = traffic.outputTokens(query.maxOutputTokens);
     // A full batch takes a new request in when another one leaves.
-    const numRunning = Math.min(view!.numDecodes, facts.maxRunning - 1);
-    const contextTokens = placedTokens(view!);
+    const numRunning = Math.min(numAdmitted(book), facts.maxRunning - 1);
+    const contextTokens = admittedTokens(book);
     const stepMs = factor * prices.baseMs(0, 0, numRunning, contextTokens);
     const meanTokens = numPromptTokens + outputTokens / 2;
     const fullerMs = factor * prices.baseMs(0, 0, numRunning + 1, contextTokens + meanTokens);
@@ -198,7 +198,7 @@ export class Pricer {
     return {
       book,
       cachedTokens: caches.deviceTokens(cacheNumber),
-      roomMs: roomMs(book, numPromptTokens + outputTokens, decodeMs),
+      roomMs: roomMs(book, numPromptTokens + outputTokens, decodeMs, nowMs),
       decodeMs,
       numRunning,
       stepMs,
@@ -217,11 +217,11 @@ export class Pricer {
     const { numPromptTokens, nowMs, expectedFanOut = 1 } = query;
     const numOthers = Math.min(expectedFanOut, MAX_ASSUMED_FAN_OUT) - 1;
     if (numOthers <= 0) return 0;
-    const { view, facts, prices, cacheNumber } = book;
+    const { facts, prices, cacheNumber } = book;
     const isNew = !caches.holds(cacheNumber, numPromptTokens);
     const here = Math.ceil(numOthers / (caches.numHolders(numPromptTokens) + (isNew ? 1 : 0)));
     const numTogether = Math.min(facts.maxRunning, numRunning + here);
-    const contextTokens = placedTokens(view!) + (numTogether - numRunning) * numPromptTokens;
+    const contextTokens = admittedTokens(book) + (numTogether - numRunning) * numPromptTokens;
     const crowdedMs = prices.decodeFactor(nowMs) * prices.baseMs(0, 0, numTogether, contextTokens);
     return numOthers * Math.max(0, crowdedMs - aloneMs);
   }
@@ -306,21 +306,33 @@ function stalled({ book, numRunning }: DecodeOption): number {
 }
 
 /** What decodes beside a prompt on a worker. */
-function decodesOn({ view, facts }: WorkerBook): { running: number; contextTokens: number } {
-  if (view!.role === "prefill") return { running: 0, contextTokens: 0 };
-  return { running: Math.min(view!.numDecodes, facts.maxRunning), contextTokens: placedTokens(view!) };
+function decodesOn(book: WorkerBook): { running: number; contextTokens: number } {
+  if (book.view!.role === "prefill") return { running: 0, contextTokens: 0 };
+  return { running: Math.min(numAdmitted(book), book.facts.maxRunning), contextTokens: admittedTokens(book) };
+}
+
+/** Requests placed on a worker for decoding that it has room for, and their KV tokens. */
+function numAdmitted({ view, room }: WorkerBook): number {
+  return Math.max(0, view!.numDecodes - room.size);
+}
+
+function admittedTokens({ view, room }: WorkerBook): number {
+  return Math.max(0, placedTokens(view!) - room.numTokens);
 }
 
 /**
- * How long a request of so many tokens waits for KV and for a place in a worker's steps, when each of its requests takes about `decodeMs`
- * and they end one after the other at even intervals.
+ * How long a request of so many tokens waits for KV and for a place in a worker's steps, behind those that wait already, when each of the
+ * worker's requests takes about `decodeMs` and they end one after the other at even intervals.
  */
-function roomMs({ view, facts }: WorkerBook, tokens: number, decodeMs: number): number {
-  const { numDecodes, kvTokensTotal } = view!;
-  const used = placedTokens(view!);
-  const missing = used + tokens - kvTokensTotal;
-  const numEnds = missing > 0 && used > 0 ? Math.ceil((missing * numDecodes) / used) : 0;
-  const kvMs = numDecodes === 0 ? 0 : (decodeMs * Math.min(numDecodes, numEnds)) / numDecodes;
-  const placesMs = (decodeMs * Math.max(0, numDecodes + 1 - facts.maxRunning)) / facts.maxRunning;
-  return Math.max(kvMs, placesMs);
+function roomMs(book: WorkerBook, tokens: number, decodeMs: number, nowMs: number): number {
+  const { kvTokensTotal, numDecodes } = book.view!;
+  const missing = placedTokens(book.view!) + tokens - kvTokensTotal;
+  const count = numAdmitted(book);
+  const admitted = admittedTokens(book);
+  const numEnds = missing > 0 && admitted > 0 ? Math.ceil((missing * count) / admitted) : 0;
+  const kvMs = count === 0 ? 0 : (decodeMs * numEnds) / count;
+  const { maxRunning } = book.facts;
+  const placesMs = (decodeMs * Math.max(0, numDecodes + 1 - maxRunning)) / maxRunning;
+  const endsMs = Math.min(decodeMs, Math.max(kvMs, placesMs));
+  return endsMs === 0 ? 0 : endsMs + book.queueMs(0, nowMs) + book.waitingMs(nowMs);
 }

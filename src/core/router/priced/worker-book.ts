@@ -1,6 +1,7 @@
 import type { WorkerId } from "../../request.ts";
 import { assert } from "../../util/assert.ts";
 import type { WorkerFacts, WorkerView } from "../placement.ts";
+import { RoomQueue } from "./room-queue.ts";
 import type { StepPrices } from "./step-prices.ts";
 
 /** A prompt under way that should be done has this share of a mean prompt's work left. */
@@ -28,6 +29,10 @@ export class WorkerBook {
   /** As of the latest change of its load: when it is free for a new prompt, and how long one token of that takes. For comparing many. */
   freeMs = 0;
   tokenMs = 0;
+  /** Those that it is to decode and has no room for yet. */
+  readonly room = new RoomQueue();
+  /** Milliseconds, before the worker's factor, of prompts that are to be prefilled here when their decode workers have room. */
+  waitingBaseMs = 0;
   readonly #prefills = new Set<BookedPrefill>();
   /** Sums of their milliseconds, in all and by priority. */
   #backlogBaseMs = 0;
@@ -74,6 +79,11 @@ export class WorkerBook {
     return this.#sinceMs + this.prices.prefillFactor(nowMs) * this.#backlogBaseMs;
   }
 
+  /** How long the prompts take that are to be prefilled here when there is room for them elsewhere. */
+  waitingMs(nowMs: number): number {
+    return this.prices.prefillFactor(nowMs) * this.waitingBaseMs;
+  }
+
   /** How long a new prompt of this priority waits for those before it. */
   queueMs(priority: number, nowMs: number): number {
     const { size } = this.#prefills;
@@ -89,6 +99,7 @@ export class WorkerBook {
 
   /** Throws unless the sums are those of the prompts. */
   checkInvariants(): void {
+    this.room.checkInvariants(this.view, this.facts.maxRunning);
     const sums = new Map<number, number>();
     let all = 0;
     for (const { baseMs, priority } of this.#prefills) {
