@@ -99,11 +99,17 @@ export class PrefetchCounts {
   };
   expected = 0;
   came = 0;
-  begun = 0;
   stopped = 0;
+  #begun = 0;
 
   constructor(blockBytes: number) {
     this.#blockBytes = blockBytes;
+  }
+
+  /** Something has to come up at a look at a turn; counts once for each. */
+  begun(look: { hasBegun: boolean }): void {
+    if (!look.hasBegun) this.#begun++;
+    look.hasBegun = true;
   }
 
   count(target: PrefetchTarget, what: keyof PrefetchedBytes, numBlocks: number): void {
@@ -123,7 +129,7 @@ export class PrefetchCounts {
       expected: this.expected,
       came: this.came,
       pending,
-      begun: this.begun,
+      begun: this.#begun,
       stopped: this.stopped,
       bytes: { host: rounded(host), device: rounded(device) },
     };
