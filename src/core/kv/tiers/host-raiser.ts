@@ -61,9 +61,11 @@ export class HostRaiser {
     return job.numMoving === 0 && pieces.length === 0;
   }
 
-  #hasRoomFor({ numBlocks }: TierPiece): boolean {
+  /** Those whose turns are due as well have as good a reason to be there. */
+  #hasRoomFor(piece: TierPiece): boolean {
     const { tiers, counts } = this.#options;
-    const bytes = numBlocks * tiers.bytesPerBlock;
+    if (!tiers.hasSpareRoomFor(piece)) return false;
+    const bytes = piece.numBlocks * tiers.bytesPerBlock;
     return counts.open("host") + bytes <= MAX_RAISED_SHARE * tiers.maxBytes("host");
   }
 

@@ -134,14 +134,17 @@ export class Onboarder {
     }
   }
 
-  /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
-  turn(nowMs: number): {
+  /** Starts what has been admitted. `isContested`: requests wait for their turn on the device. Returns what is to be done, in order, and the sequences that have got what there was. */
+  turn(
+    nowMs: number,
+    isContested = false,
+  ): {
     readonly effects: readonly (TierEffect | PrefetchEffect)[];
     readonly finished: readonly Sequence[];
   } {
     this.#start(nowMs);
     // Whoever has come goes first.
-    const ahead = this.prefetcher?.turn(nowMs) ?? [];
+    const ahead = this.prefetcher?.turn(nowMs, isContested) ?? [];
     this.#start(nowMs);
     this.#resume();
     for (const { tier, segment } of this.#tiers.takeDeletions())

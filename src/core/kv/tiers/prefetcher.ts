@@ -9,7 +9,7 @@ import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
 import type { Onboarder } from "./onboarder.ts";
 import { MovedBlocks, PrefetchCounts, type PrefetchStats } from "./prefetch-counts.ts";
 import { type Job, standIn, type Turn } from "./prefetch-turn.ts";
-import { hashKey } from "./segment.ts";
+import { hashKey, type TierPiece } from "./segment.ts";
 import type { TierReport } from "./tier-effects.ts";
 
 /** Turns that are waited for; for a further one the one that was announced first goes. */
@@ -45,6 +45,7 @@ export class Prefetcher {
   readonly #raiser: HostRaiser;
   #nowMs = Number.NEGATIVE_INFINITY;
   #numSequences = 0;
+  #isContested = false;
   /** Nothing is due before; minus infinity when that has to be found out anew. */
   #nextMs = Number.POSITIVE_INFINITY;
 
@@ -121,9 +122,13 @@ export class Prefetcher {
     }
   }
 
-  /** Begins what is due. Returns what is to be done, in order. */
-  turn(nowMs: number): readonly PrefetchEffect[] {
+  /**
+   * Begins what is due. `isContested`: requests wait for their turn on the device, whose blocks are left to them. Returns what is to be
+   * done, in order.
+   */
+  turn(nowMs: number, isContested: boolean): readonly PrefetchEffect[] {
     this.#nowMs = nowMs;
+    this.#isContested = isContested;
     // Some may have waited for a transfer of their own, or for the disk.
     for (const job of this.#jobs) if (job.sequence === null) this.#advance(job);
     if (this.nextDeadlineMs <= nowMs) {
@@ -157,8 +162,7 @@ export class Prefetcher {
     const chain = this.#tiers.chainThrough(turn.lastHash);
     if (chain === null || chain.length > MAX_PREFETCH_BLOCKS * HASH_WORDS) return;
     turn.chain = chain;
-    const isThere = this.#numOnDevice(chain) * HASH_WORDS === chain.length;
-    const pieces = isThere ? [] : this.#tiers.raiseable(chain);
+    const pieces = this.#piecesForHost(turn);
     const job: Job = {
       turn,
       pieces,
@@ -171,6 +175,25 @@ export class Prefetcher {
     this.#jobs.add(job);
     turn.isRunning = true;
     this.#advance(job);
+  }
+
+  /** What is to come to host memory: nothing where the device has, or has room for, the whole chain. */
+  #piecesForHost(turn: Turn): TierPiece[] {
+    const { chain } = turn;
+    if (this.#deviceRoomFor(turn).target * HASH_WORDS === chain.length) return [];
+    const pieces = this.#tiers.raiseable(chain);
+    return pieces.length > 0 && this.#counts.recent.host.isWorthIt() ? pieces : [];
+  }
+
+  /** Blocks of the chain that the device has, and that it could have without a cached block that others would keep. */
+  #deviceRoomFor({ chain, isSharp }: Turn): { readonly numFound: number; readonly target: number } {
+    const numBlocks = chain.length / HASH_WORDS;
+    const numFound = this.#numOnDevice(chain);
+    if (this.#isContested) return { numFound, target: numFound };
+    const { numFree, numEvictable } = this.#blocks.prefetchable;
+    // What is there already is among what could be evicted.
+    const target = Math.min(numBlocks, isSharp ? numFree + numEvictable : numFound + numFree);
+    return { numFound, target };
   }
 
   /** First to host memory, as far as it goes; then to the device. */
@@ -189,13 +212,9 @@ export class Prefetcher {
   #raiseToDevice(job: Job): void {
     const { turn } = job;
     const { blockSizeTokens } = this.#blocks;
-    const numBlocks = turn.chain.length / HASH_WORDS;
-    const numFound = this.#numOnDevice(turn.chain);
-    const { numFree, numEvictable } = this.#blocks.prefetchable;
-    // What is there already is among what could be evicted.
-    const target = Math.min(numBlocks, turn.isSharp ? numFree + numEvictable : numFound + numFree);
+    const { numFound, target } = this.#deviceRoomFor(turn);
     const numTokens = target * blockSizeTokens;
-    if (target - numFound >= MIN_ONBOARD_BLOCKS) {
+    if (target - numFound >= MIN_ONBOARD_BLOCKS && this.#counts.recent.device.isWorthIt()) {
       const sequence = standIn(turn, `prefetch ${++this.#numSequences}`, target, blockSizeTokens);
       if (this.#blocks.admit(sequence, numTokens, numTokens)) {
         job.firstBlock = sequence.blocks.length === 0 ? 0 : sequence.numComputedTokens / blockSizeTokens;
