@@ -1,8 +1,8 @@
 import type { HandoffFailure, HandoffId, HandoffMessage } from "./handoff/messages.ts";
 import type { KvEventBatch } from "./kv/kv-events.ts";
 import type { KvOp, KvRange } from "./kv/kv-ops.ts";
+import type { PrefetchEffect } from "./kv/tiers/host-raiser.ts";
 import type { OffloadOp } from "./kv/tiers/kv-tiers.ts";
-import type { PrefetchEffect } from "./kv/tiers/prefetcher.ts";
 import type { TierEffect } from "./kv/tiers/tier-effects.ts";
 import type { FinishReason, RequestId, WorkerId } from "./request.ts";
 import type { PrefixFetch } from "./router/placement.ts";

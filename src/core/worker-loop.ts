@@ -354,7 +354,7 @@ export class WorkerLoop {
   /** Passes on what the lower tiers want. Returns whether sequences can go on whose KV has come up. */
   #runTiers(nowMs: number): boolean {
     if (this.#onboarder === null) return false;
-    const { effects, finished } = this.#onboarder.turn(nowMs);
+    const { effects, finished } = this.#onboarder.turn(nowMs, this.#scheduler.numWaiting > 0);
     if (effects.length > 0) this.#flushKvOps();
     this.#effects.push(...effects);
     for (const sequence of finished) {

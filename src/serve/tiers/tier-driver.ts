@@ -1,5 +1,5 @@
+import type { PrefetchEffect } from "../../core/kv/tiers/host-raiser.ts";
 import type { OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { PrefetchEffect } from "../../core/kv/tiers/prefetcher.ts";
 import { type LowerTier, numBlocksOf, type Segment, type TierPiece } from "../../core/kv/tiers/segment.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import { type Engine, EngineError, type KvPositions } from "../engine/engine.ts";

@@ -9,6 +9,7 @@ import { runTwin } from "./run-twin.ts";
 const SEED = 7;
 const NUM_REQUESTS = 150;
 const NUM_SESSIONS = 10;
+const TOOL_MS = 4000;
 
 /** Ends after some requests. */
 function limited(source: WorkloadSource, numRequests: number): WorkloadSource {
@@ -29,10 +30,12 @@ function limited(source: WorkloadSource, numRequests: number): WorkloadSource {
 interface Play {
   readonly tiers: readonly TwinTier[];
   readonly prefetch: boolean;
-  /** Standard deviation of a tool's time, whose mean is 4 s. */
+  /** Standard deviation of a tool's time, */
   readonly deviationMs: number;
   /** Whether clients say how long their tools take. */
   readonly isTold?: boolean;
+  /** Mean time of a tool; default: {@link TOOL_MS}. */
+  readonly toolMs?: number;
   readonly numRequests?: number;
   readonly checks?: boolean;
 }
@@ -47,6 +50,7 @@ function play(options: Play): number {
     prefetch,
     deviationMs,
     isTold = false,
+    toolMs = TOOL_MS,
     numRequests = NUM_REQUESTS,
     checks = false,
   } = options;
@@ -56,7 +60,7 @@ function play(options: Play): number {
     turns: { kind: "fixed", tokens: 12 } as const,
     resultTokens: { kind: "fixed", tokens: 150 } as const,
     outputTokens: { kind: "fixed", tokens: checks ? 5 : 50 } as const,
-    toolMs: { mean: 4000, deviation: deviationMs },
+    toolMs: { mean: toolMs, deviation: deviationMs },
     fanOut: null,
     maxInputTokens: 100_000,
     blockTokens: 16,
@@ -78,6 +82,7 @@ function play(options: Play): number {
 }
 
 const HOST: TwinTier = { tier: "host", maxBytes: 20e6, bytesPerSecond: 2e8, latencyMs: 0 };
+const SLOW_DISK: TwinTier = { tier: "disk", maxBytes: 1e9, bytesPerSecond: 1e7, latencyMs: 0.1 };
 const DISK: TwinTier = { tier: "disk", maxBytes: 1e9, bytesPerSecond: 2e7, latencyMs: 0.1 };
 
 describe("prefetch for the next turn", () => {
@@ -93,6 +98,16 @@ describe("prefetch for the next turn", () => {
     const tiers = [HOST, DISK];
     const [without, ahead] = [false, true].map((prefetch) => play({ tiers, prefetch, deviationMs: 4000 }));
     expect(ahead).toBeLessThan(1.1 * without!);
+  });
+
+  it.each([
+    ["a disk", [SLOW_DISK]],
+    ["host memory and a disk", [HOST, SLOW_DISK]],
+  ])("takes nothing from those who wait for the disk where it can't keep up, with %s", (_name, tiers) => {
+    const [without, ahead] = [false, true].map((prefetch) =>
+      play({ tiers, prefetch, deviationMs: 750, toolMs: 1500 }),
+    );
+    expect(ahead).toBeLessThan(1.05 * without!);
   });
 
   it("helps where nobody could know when a turn will come, if its client says it", () => {

@@ -1,6 +1,6 @@
 import type { KvEventLog } from "../../core/kv/kv-event-log.ts";
+import type { PrefetchEffect } from "../../core/kv/tiers/host-raiser.ts";
 import { KvTiers, type OffloadOp } from "../../core/kv/tiers/kv-tiers.ts";
-import type { PrefetchEffect } from "../../core/kv/tiers/prefetcher.ts";
 import { type LowerTier, numBlocksOf } from "../../core/kv/tiers/segment.ts";
 import type { TierEffect, TierReport } from "../../core/kv/tiers/tier-effects.ts";
 import type { PerfModel } from "../../core/perf/perf-model.ts";

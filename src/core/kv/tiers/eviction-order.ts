@@ -47,6 +47,12 @@ export class EvictionOrder {
     return entry;
   }
 
+  /** Whether the segment that goes next is one that nobody wants kept and that nobody is expected to come back for about now. */
+  get isNextSpare(): boolean {
+    const entry = this.#others.first();
+    return entry !== null && !this.#outlooks.isDue(entry);
+  }
+
   /** A segment is gone. */
   remove(entry: TierEntry): void {
     this.#unqueue(entry);

@@ -6,6 +6,7 @@ import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { BlockManager } from "../block-manager.ts";
 import { FetchAnswers, MAX_ANSWERS } from "./fetch-answers.ts";
 import { KvTiers } from "./kv-tiers.ts";
+import { ReadTurns } from "./read-turns.ts";
 import { hashKey, type LowerTier, segmentOf } from "./segment.ts";
 import type { ServedPart } from "./tier-effects.ts";
 
@@ -50,12 +51,14 @@ function open(
   sequence.numComputedTokens = held.device * BLOCK;
   blocks.fileComputed(sequence);
   blocks.takeEffects();
-  const answers = new FetchAnswers(tiers, blocks, maxExportedBytes);
+  const readTurns = new ReadTurns();
+  const answers = new FetchAnswers(tiers, blocks, readTurns, maxExportedBytes);
   const ask = (firstBlock: number, numBlocks: number, hashes = chain): Serve => {
     const part = hashes.slice(firstBlock * HASH_WORDS, (firstBlock + numBlocks) * HASH_WORDS);
     const message = { kind: "fetch", requestId: "r", epoch: 0, firstBlock, hashes: part } as const;
     const effect = answers.answer("peer", message);
     answers.checkInvariants();
+    readTurns.checkInvariants(answers.reads);
     tiers.checkInvariants();
     if (effect.kind !== "serve-kv") throw new Error(`a fetch was answered by ${effect.kind}`);
     return effect;

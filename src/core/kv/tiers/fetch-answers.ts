@@ -4,7 +4,8 @@ import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { BlockManager } from "../block-manager.ts";
 import type { KvTiers } from "./kv-tiers.ts";
-import type { TierPiece } from "./segment.ts";
+import type { ReadFor, ReadTurns } from "./read-turns.ts";
+import type { LowerTier, TierPiece } from "./segment.ts";
 import type { ServedPart, TierEffect, TierReport } from "./tier-effects.ts";
 
 /** Fetches of other workers that are answered at a time; further ones get nothing, and compute. */
@@ -29,13 +30,15 @@ interface Answer {
 export class FetchAnswers {
   readonly #tiers: KvTiers;
   readonly #blocks: BlockManager;
+  readonly #readTurns: ReadTurns;
   readonly #maxExportedBytes: number;
   readonly #answers = new Map<number, Answer>();
   #numAnswers = 0;
   #exportedBytes = 0;
 
-  constructor(tiers: KvTiers, blocks: BlockManager, maxExportedBytes: number) {
+  constructor(tiers: KvTiers, blocks: BlockManager, readTurns: ReadTurns, maxExportedBytes: number) {
     this.#tiers = tiers;
+    this.#readTurns = readTurns;
     this.#blocks = blocks;
     this.#maxExportedBytes = maxExportedBytes;
   }
@@ -50,7 +53,10 @@ export class FetchAnswers {
     const answer = ++this.#numAnswers;
     if (parts.length === 0) return { kind: "serve-kv", peer, id, answer, parts };
     const pieces = parts.flatMap((part) => (part.kind === "tier" ? [part.piece] : []));
-    for (const piece of pieces) this.#tiers.pin(piece);
+    for (const piece of pieces) {
+      this.#tiers.pin(piece);
+      this.#readTurns.begin(piece.tier, "demand");
+    }
     const exportedBytes = parts.reduce((sum, part) => sum + this.#exportedBytesOf(part), 0);
     this.#exportedBytes += exportedBytes;
     this.#answers.set(answer, { pieces, exportedBytes });
@@ -62,7 +68,10 @@ export class FetchAnswers {
     assert(known !== undefined, "an answer ended twice");
     this.#answers.delete(answer);
     this.#exportedBytes -= known.exportedBytes;
-    for (const piece of known.pieces) this.#tiers.unpin(piece);
+    for (const piece of known.pieces) {
+      this.#tiers.unpin(piece);
+      this.#readTurns.end(piece.tier, "demand");
+    }
     if (bad !== null) this.#tiers.discard(bad);
   }
 
@@ -97,6 +106,12 @@ export class FetchAnswers {
       if (at === startOfStep) break;
     }
     return parts;
+  }
+
+  /** What is being read of lower tiers, all of an answer until it is over. */
+  get reads(): ReadonlyArray<readonly [LowerTier, ReadFor]> {
+    const pieces = [...this.#answers.values()].flatMap((answer) => answer.pieces);
+    return pieces.map(({ tier }) => [tier, "demand"] as const);
   }
 
   checkInvariants(): void {

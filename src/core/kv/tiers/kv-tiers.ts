@@ -218,6 +218,11 @@ export class KvTiers {
     return disk.match(chain, host.countHeld(chain, numBlocks), numBlocks);
   }
 
+  /** Whether a piece of the disk would take none of the host memory's KV that somebody else is expected to come back for about now. */
+  hasSpareRoomFor({ numBlocks }: TierPiece): boolean {
+    return this.#cache("host").hasSpareRoom(this.#bytesOf(numBlocks));
+  }
+
   /** Takes room in host memory for a piece of the disk. Null when there is none, or no place for it. */
   raise({ segment, skipBlocks, numBlocks }: TierPiece): Segment | null {
     const [from, to] = [skipBlocks * HASH_WORDS, (skipBlocks + numBlocks) * HASH_WORDS];

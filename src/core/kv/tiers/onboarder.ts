@@ -5,11 +5,13 @@ import type { Sequence } from "../../sequence.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { BlockManager } from "../block-manager.ts";
-import type { KvRange } from "../kv-ops.ts";
 import { FetchAnswers, MAX_EXPORTED_BYTES } from "./fetch-answers.ts";
+import type { PrefetchEffect } from "./host-raiser.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
 import type { Otherwise } from "./onboard-rule.ts";
-import type { PrefetchEffect, Prefetcher } from "./prefetcher.ts";
+import type { Onboarding, Read, Remote } from "./onboarding.ts";
+import type { Prefetcher } from "./prefetcher.ts";
+import { type ReadFor, ReadTurns } from "./read-turns.ts";
 import type { TierPiece } from "./segment.ts";
 import type { TierEffect, TierReport } from "./tier-effects.ts";
 
@@ -21,42 +23,6 @@ const ONBOARD_TIMEOUT_MS = 10_000;
 /** Blocks that are asked of another worker at most. */
 export const MAX_FETCH_BLOCKS = 4096;
 
-/** What another worker is asked for, behind what there is here. */
-interface Remote {
-  readonly peer: WorkerId;
-  readonly fromBlock: number;
-  readonly toBlock: number;
-  isAsked: boolean;
-  /** Nothing more will come. */
-  isOver: boolean;
-  arrivedEnd: number;
-}
-
-interface Read {
-  readonly number: number;
-  /** Null: it came from another worker. */
-  readonly piece: TierPiece | null;
-  readonly range: KvRange;
-  readonly onboarding: Onboarding;
-  payload: unknown;
-  isDone: boolean;
-  readMs: number;
-}
-
-/** One sequence whose KV comes up from lower tiers. */
-interface Onboarding {
-  readonly sequence: Sequence;
-  readonly pieces: readonly TierPiece[];
-  readonly remote: Remote | null;
-  readonly deadlineMs: number;
-  numStarted: number;
-  /** In order of position: under way, or done and waiting for those before. */
-  readonly reads: Read[];
-  /** Handed to the engine, in order. */
-  readonly installs: Read[];
-  hasFailed: boolean;
-}
-
 /**
  * Brings prefixes up from lower tiers into sequences that have been admitted. Meanwhile these hold their blocks, are in no step,
  * and others go on computing. Whatever goes wrong, the sequence goes on with what has come up in order, and computes the rest.
@@ -67,9 +33,11 @@ export class Onboarder {
   readonly #blockSizeTokens: number;
   /** Brings KV up ahead of turns, through this. Null: nothing does. */
   prefetcher: Prefetcher | null = null;
+  /** Whose turn it is to read from a tier. */
+  readonly readTurns = new ReadTurns();
   readonly #byRequest = new Map<string, Onboarding>();
   readonly #reads = new Map<number, Read>();
-  #admitted: Array<Pick<Onboarding, "sequence" | "pieces" | "remote">> = [];
+  #admitted: Array<Pick<Onboarding, "sequence" | "pieces" | "remote" | "whom">> = [];
   #finished: Sequence[] = [];
   #effects: TierEffect[] = [];
   #numReads = 0;
@@ -77,7 +45,7 @@ export class Onboarder {
   /** `maxExportedBytes`: KV of the engine's cells that may be on its way to other workers at a time. */
   constructor(tiers: KvTiers, blocks: BlockManager, maxExportedBytes = MAX_EXPORTED_BYTES) {
     this.#tiers = tiers;
-    this.#answers = new FetchAnswers(tiers, blocks, maxExportedBytes);
+    this.#answers = new FetchAnswers(tiers, blocks, this.readTurns, maxExportedBytes);
     this.#blockSizeTokens = blocks.blockSizeTokens;
   }
 
@@ -97,9 +65,10 @@ export class Onboarder {
 
   /**
    * A sequence has been given blocks, and what the device has of its prefix. Returns whether more of it, up to `reusableTokens`,
-   * is worth bringing up: the sequence then waits until {@link turn} returns it. `otherwise`: how it would come by the rest.
+   * is worth bringing up: the sequence then waits until {@link turn} returns it. `otherwise`: how it would come by the rest. One that
+   * stands for a turn that may come is read for while nobody else is.
    */
-  begin(sequence: Sequence, reusableTokens: number, otherwise: Otherwise): boolean {
+  begin(sequence: Sequence, reusableTokens: number, otherwise: Otherwise, whom: ReadFor = "demand"): boolean {
     const from = sequence.numComputedTokens / this.#blockSizeTokens;
     const to = Math.min(
       Math.floor(reusableTokens / this.#blockSizeTokens),
@@ -111,7 +80,7 @@ export class Onboarder {
     const end = pieces.reduce((sum, { numBlocks }) => sum + numBlocks, from);
     const remote = this.#remoteOf(sequence, end, to);
     if (pieces.length === 0 && remote === null) return false;
-    this.#admitted.push({ sequence, pieces, remote });
+    this.#admitted.push({ sequence, pieces, remote, whom });
     return true;
   }
 
@@ -165,22 +134,34 @@ export class Onboarder {
     }
   }
 
-  /** Starts what has been admitted. Returns what is to be done, in order, and the sequences that have got what there was. */
-  turn(nowMs: number): {
+  /** Starts what has been admitted. `isContested`: requests wait for their turn on the device. Returns what is to be done, in order, and the sequences that have got what there was. */
+  turn(
+    nowMs: number,
+    isContested = false,
+  ): {
     readonly effects: readonly (TierEffect | PrefetchEffect)[];
     readonly finished: readonly Sequence[];
   } {
-    const ahead = this.prefetcher?.turn(nowMs) ?? [];
     this.#start(nowMs);
+    // Whoever has come goes first.
+    const ahead = this.prefetcher?.turn(nowMs, isContested) ?? [];
+    this.#start(nowMs);
+    this.#resume();
     for (const { tier, segment } of this.#tiers.takeDeletions())
       this.#effects.push({ kind: "delete-tier", tier, segment });
     const { effects, finished } = { effects: this.#effects, finished: this.#finished };
     if (effects.length > 0) this.#effects = [];
     if (finished.length > 0) this.#finished = [];
     return {
-      effects: ahead.length === 0 ? effects : [...ahead, ...effects],
+      effects: ahead.length === 0 ? effects : [...effects, ...ahead],
       finished: finished.filter((sequence) => !this.prefetcher?.finished(sequence)),
     };
+  }
+
+  /** Goes on with what stands back for reads that somebody waits for. */
+  #resume(): void {
+    for (const onboarding of this.#byRequest.values())
+      if (onboarding.whom === "ahead") this.#advance(onboarding);
   }
 
   /** Apart from `begin`, because an admission has no time. */
@@ -188,11 +169,12 @@ export class Onboarder {
     const admitted = this.#admitted;
     if (admitted.length === 0) return;
     this.#admitted = [];
-    for (const { sequence, pieces, remote } of admitted) {
+    for (const { sequence, pieces, remote, whom } of admitted) {
       const onboarding: Onboarding = {
         sequence,
         pieces,
         remote,
+        whom,
         deadlineMs: nowMs + ONBOARD_TIMEOUT_MS,
         numStarted: 0,
         reads: [],
@@ -241,6 +223,7 @@ export class Onboarder {
     assert(read !== undefined, "a read ended twice");
     const piece = read.piece!;
     this.#reads.delete(number);
+    this.readTurns.end(piece.tier, read.onboarding.whom);
     this.#tiers.unpin(piece);
     if (payload === null && wasBusy !== true) this.#tiers.discard(piece);
     read.isDone = true;
@@ -299,7 +282,8 @@ export class Onboarder {
     while (
       !onboarding.hasFailed &&
       onboarding.numStarted < pieces.length &&
-      reads.length + installs.length < MAX_READS_AHEAD
+      reads.length + installs.length < MAX_READS_AHEAD &&
+      this.#mayRead(onboarding, pieces[onboarding.numStarted]!)
     )
       this.#read(onboarding, pieces[onboarding.numStarted++]!);
     const isStarted = onboarding.numStarted === pieces.length;
@@ -307,6 +291,10 @@ export class Onboarder {
     const isOver = onboarding.remote?.isOver ?? true;
     const isThrough = onboarding.hasFailed || (isStarted && reads.length === 0 && isOver);
     if (isThrough && installs.length === 0) this.#finish(onboarding);
+  }
+
+  #mayRead({ whom }: Onboarding, { tier }: TierPiece): boolean {
+    return whom === "demand" || this.readTurns.mayReadAhead(tier);
   }
 
   /** Asks another worker for the rest, once. */
@@ -335,6 +323,7 @@ export class Onboarder {
     }
     this.#reads.set(number, read);
     this.#tiers.pin(piece);
+    this.readTurns.begin(piece.tier, onboarding.whom);
     this.#effects.push({ kind: "read-tier", read: number, piece, range });
   }
 
@@ -371,5 +360,10 @@ export class Onboarder {
       assert(sequence.numBlockHashes * HASH_WORDS <= sequence.blockHashes!.length, "hashes are missing");
     }
     for (const { piece } of this.#reads.values()) assert(piece!.numBlocks > 0, "an empty piece is read");
+    const onboarded = [...this.#reads.values()].map(({ piece, onboarding }) => {
+      return [piece!.tier, onboarding.whom] as const;
+    });
+    const ahead = this.prefetcher?.reads ?? [];
+    this.readTurns.checkInvariants([...onboarded, ...ahead, ...this.#answers.reads]);
   }
 }

@@ -147,4 +147,37 @@ describe("outlooks of a tier's segments", () => {
       ),
     );
   });
+
+  it("say where room takes nothing that is due: the first chain's end goes first", () => {
+    const chain = fc.record({
+      isExpected: fc.boolean(),
+      earlyMs: fc.nat(100),
+      widthMs: fc.integer({ min: 1, max: 100 }),
+    });
+    const counts = { spare: 0, due: 0 };
+    fc.assert(
+      fc.property(
+        fc.array(chain, { minLength: 5, maxLength: 5 }),
+        fc.nat(200),
+        fc.integer({ min: 1, max: 20 }),
+        (all, nowMs, bytes) => {
+          const cache = makeCache("lru");
+          // Two blocks that all share, and six of each: 32 of 40 bytes.
+          for (const [i, { isExpected, earlyMs, widthMs }] of all.entries()) {
+            put(cache, chainOf(i, 8));
+            const comesBack = { earlyMs, lateMs: earlyMs + widthMs, probability: 1 };
+            if (isExpected) cache.expect(chainOf(i, 8), comesBack);
+          }
+          cache.advance(nowMs);
+          const { isExpected, earlyMs, widthMs } = all[0]!;
+          const isDue = isExpected && earlyMs <= nowMs && nowMs < earlyMs + widthMs;
+          counts[isDue ? "due" : "spare"]++;
+          expect(cache.hasSpareRoom(bytes)).toBe(bytes <= 8 || !isDue);
+          cache.checkInvariants();
+        },
+      ),
+    );
+    expect(counts.spare).toBeGreaterThan(0);
+    expect(counts.due).toBeGreaterThan(0);
+  });
 });

@@ -110,6 +110,12 @@ export class Outlooks {
     return likelihoodAt(outlook?.comesBack ?? null, this.#nowMs);
   }
 
+  /** Whether somebody is expected to come back for it about now. */
+  isDue({ outlook }: TierEntry): boolean {
+    const comesBack = outlook?.comesBack ?? null;
+    return comesBack !== null && comesBack.earlyMs <= this.#nowMs && this.#nowMs < comesBack.lateMs;
+  }
+
   /** A segment takes other bytes than it did. */
   resized(entry: TierEntry, bytes: number): void {
     if (this.isKept(entry)) this.#count(entry.outlook!, bytes - entry.bytes);

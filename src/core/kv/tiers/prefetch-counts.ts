@@ -1,4 +1,5 @@
 import { assert } from "../../util/assert.ts";
+import { RecentYield } from "./recent-yield.ts";
 
 /** Where a prefetch brings KV. */
 export type PrefetchTarget = "host" | "device";
@@ -52,13 +53,13 @@ export class MovedBlocks {
     for (const moved of this.#moved) {
       if (moved.target !== target || moved.to <= from) continue;
       const kept = Math.max(moved.from, from);
-      this.#counts.count(target, "wasted", moved.to - kept);
-      this.#counts.count(target, "gone", moved.to - kept);
+      const numGone = moved.to - kept;
+      this.#counts.settled(target, { used: 0, wasted: numGone, gone: numGone });
       moved.to = kept;
     }
     this.#moved = this.#moved.filter((moved) => moved.to > moved.from);
     this.#moved.push({ target, from, to });
-    this.#counts.count(target, "started", to - from);
+    this.#counts.started(target, to - from);
   }
 
   /** So many blocks of its chain are at each place when the turn comes, or is not waited for any more. */
@@ -66,9 +67,11 @@ export class MovedBlocks {
     for (const { target, from, to } of this.#moved) {
       const left = Math.min(Math.max(numFound[target] - from, 0), to - from);
       const gone = to - from - left;
-      this.#counts.count(target, "used", hasCome ? left : 0);
-      this.#counts.count(target, "wasted", hasCome ? gone : to - from);
-      this.#counts.count(target, "gone", gone);
+      this.#counts.settled(target, {
+        used: hasCome ? left : 0,
+        wasted: hasCome ? gone : to - from,
+        gone,
+      });
     }
     this.#moved = [];
   }
@@ -97,16 +100,41 @@ export class PrefetchCounts {
     host: { started: 0, used: 0, wasted: 0, gone: 0 },
     device: { started: 0, used: 0, wasted: 0, gone: 0 },
   };
+  /** What came of the last of them. */
+  readonly recent: Readonly<Record<PrefetchTarget, RecentYield>> = {
+    host: new RecentYield(),
+    device: new RecentYield(),
+  };
   expected = 0;
   came = 0;
-  begun = 0;
   stopped = 0;
+  #begun = 0;
 
   constructor(blockBytes: number) {
     this.#blockBytes = blockBytes;
   }
 
-  count(target: PrefetchTarget, what: keyof PrefetchedBytes, numBlocks: number): void {
+  /** Something has to come up at a look at a turn; counts once for each. */
+  begun(look: { hasBegun: boolean }): void {
+    if (!look.hasBegun) this.#begun++;
+    look.hasBegun = true;
+  }
+
+  /** So many blocks have come to a place. */
+  started(target: PrefetchTarget, numBlocks: number): void {
+    this.#count(target, "started", numBlocks);
+  }
+
+  /** So many of them are used, or will not be any more. */
+  settled(target: PrefetchTarget, numBlocks: Omit<PrefetchedBytes, "started">): void {
+    const { used, wasted, gone } = numBlocks;
+    this.#count(target, "used", used);
+    this.#count(target, "wasted", wasted);
+    this.#count(target, "gone", gone);
+    this.recent[target].settled(used, used + wasted);
+  }
+
+  #count(target: PrefetchTarget, what: keyof PrefetchedBytes, numBlocks: number): void {
     assert(numBlocks >= 0, "fewer than no blocks were moved");
     this.#bytes[target][what] += numBlocks * this.#blockBytes;
   }
@@ -123,7 +151,7 @@ export class PrefetchCounts {
       expected: this.expected,
       came: this.came,
       pending,
-      begun: this.begun,
+      begun: this.#begun,
       stopped: this.stopped,
       bytes: { host: rounded(host), device: rounded(device) },
     };

@@ -4,22 +4,18 @@ import type { TurnExpectation } from "../../sessions/turn-expectation.ts";
 import { HASH_WORDS } from "../../tokens/block-hash.ts";
 import { assert } from "../../util/assert.ts";
 import type { BlockManager } from "../block-manager.ts";
-import type { KvRange } from "../kv-ops.ts";
+import { HostRaiser, type PrefetchEffect } from "./host-raiser.ts";
 import { type KvTiers, MIN_ONBOARD_BLOCKS } from "./kv-tiers.ts";
 import type { Onboarder } from "./onboarder.ts";
 import { MovedBlocks, PrefetchCounts, type PrefetchStats } from "./prefetch-counts.ts";
 import { type Job, standIn, type Turn } from "./prefetch-turn.ts";
-import { hashKey, numBlocksOf, type Segment, type TierPiece } from "./segment.ts";
+import { hashKey, type TierPiece } from "./segment.ts";
 import type { TierReport } from "./tier-effects.ts";
 
 /** Turns that are waited for; for a further one the one that was announced first goes. */
 export const MAX_EXPECTED_TURNS = 1024;
 /** Turns whose KV is brought up at the same time. */
 export const MAX_RUNNING_PREFETCHES = 2;
-/** Segments of one turn that are on their way from disk to host memory: some 16 MiB. */
-export const MAX_RAISING_SEGMENTS = 2;
-/** Part of the host memory that may be filled for turns that have not come. */
-export const MAX_RAISED_SHARE = 0.5;
 /** Longest chain that is brought up for a turn. */
 const MAX_PREFETCH_BLOCKS = 65_536;
 /** Turns that are less likely than this to come are not prepared for. */
@@ -35,17 +31,6 @@ const LEAD_EXTRA_MS = 20;
  */
 const MAX_SPREAD = 3;
 
-/** What bringing KV up ahead of a turn wants done, beside what an {@link Onboarder} does. */
-export type PrefetchEffect =
-  | { readonly kind: "read-tier"; readonly read: number; readonly piece: TierPiece; readonly range: KvRange }
-  /** Write what a read has yielded to host memory; report with `written`. */
-  | {
-      readonly kind: "write-tier";
-      readonly tier: "host";
-      readonly segment: Segment;
-      readonly payload: unknown;
-    };
-
 /**
  * Brings the KV of conversations up before their next turns come: from disk to host memory, and on to the device where blocks are free
  * or others would take them soon, and keeps it there until the turn is late. It holds no more than it may be asked to give back at any moment.
@@ -57,12 +42,10 @@ export class Prefetcher {
   readonly #counts: PrefetchCounts;
   readonly #turns = new Map<string, Turn>();
   readonly #jobs = new Set<Job>();
-  readonly #reads = new Map<number, { readonly job: Job; readonly piece: TierPiece }>();
-  readonly #writes = new Map<number, Job>();
-  #effects: PrefetchEffect[] = [];
+  readonly #raiser: HostRaiser;
   #nowMs = Number.NEGATIVE_INFINITY;
-  #numReads = 0;
   #numSequences = 0;
+  #isContested = false;
   /** Nothing is due before; minus infinity when that has to be found out anew. */
   #nextMs = Number.POSITIVE_INFINITY;
 
@@ -71,6 +54,9 @@ export class Prefetcher {
     this.#blocks = blocks;
     this.#onboarder = onboarder;
     this.#counts = new PrefetchCounts(tiers.bytesPerBlock);
+    const { readTurns } = onboarder;
+    const { blockSizeTokens } = blocks;
+    this.#raiser = new HostRaiser({ tiers, counts: this.#counts, readTurns, blockSizeTokens });
     blocks.yieldRoom = () => this.#yieldRoom();
   }
 
@@ -136,9 +122,15 @@ export class Prefetcher {
     }
   }
 
-  /** Begins what is due. Returns what is to be done, in order. */
-  turn(nowMs: number): readonly PrefetchEffect[] {
+  /**
+   * Begins what is due. `isContested`: requests wait for their turn on the device, whose blocks are left to them. Returns what is to be
+   * done, in order.
+   */
+  turn(nowMs: number, isContested: boolean): readonly PrefetchEffect[] {
     this.#nowMs = nowMs;
+    this.#isContested = isContested;
+    // Some may have waited for a transfer of their own, or for the disk.
+    for (const job of this.#jobs) if (job.sequence === null) this.#advance(job);
     if (this.nextDeadlineMs <= nowMs) {
       for (const [key, turn] of this.#turns) if (turn.lateMs <= nowMs) this.#drop(key);
       while (this.#jobs.size < MAX_RUNNING_PREFETCHES) {
@@ -148,9 +140,7 @@ export class Prefetcher {
       }
       this.#changed();
     }
-    const effects = this.#effects;
-    if (effects.length > 0) this.#effects = [];
-    return effects;
+    return this.#raiser.takeEffects();
   }
 
   #firstDue(nowMs: number): Turn | null {
@@ -172,8 +162,7 @@ export class Prefetcher {
     const chain = this.#tiers.chainThrough(turn.lastHash);
     if (chain === null || chain.length > MAX_PREFETCH_BLOCKS * HASH_WORDS) return;
     turn.chain = chain;
-    const isThere = this.#numOnDevice(chain) * HASH_WORDS === chain.length;
-    const pieces = isThere ? [] : this.#tiers.raiseable(chain);
+    const pieces = this.#piecesForHost(turn);
     const job: Job = {
       turn,
       pieces,
@@ -188,89 +177,50 @@ export class Prefetcher {
     this.#advance(job);
   }
 
+  /** What is to come to host memory: nothing where the device has, or has room for, the whole chain. */
+  #piecesForHost(turn: Turn): TierPiece[] {
+    const { chain } = turn;
+    if (this.#deviceRoomFor(turn).target * HASH_WORDS === chain.length) return [];
+    const pieces = this.#tiers.raiseable(chain);
+    return pieces.length > 0 && this.#counts.recent.host.isWorthIt() ? pieces : [];
+  }
+
+  /** Blocks of the chain that the device has, and that it could have without a cached block that others would keep. */
+  #deviceRoomFor({ chain, isSharp }: Turn): { readonly numFound: number; readonly target: number } {
+    const numBlocks = chain.length / HASH_WORDS;
+    const numFound = this.#numOnDevice(chain);
+    if (this.#isContested) return { numFound, target: numFound };
+    const { numFree, numEvictable } = this.#blocks.prefetchable;
+    // What is there already is among what could be evicted.
+    const target = Math.min(numBlocks, isSharp ? numFree + numEvictable : numFound + numFree);
+    return { numFound, target };
+  }
+
   /** First to host memory, as far as it goes; then to the device. */
   #advance(job: Job): void {
-    const { pieces } = job;
-    while (pieces.length > 0 && job.numMoving < MAX_RAISING_SEGMENTS) {
-      const piece = pieces.shift()!;
-      const bytes = piece.numBlocks * this.#tiers.bytesPerBlock;
-      const isFull = this.#counts.open("host") + bytes > MAX_RAISED_SHARE * this.#tiers.maxBytes("host");
-      if (isFull || !this.#tiers.holds(piece)) pieces.length = 0;
-      else this.#read(job, piece);
-    }
-    if (job.numMoving > 0) return;
+    if (!this.#raiser.advance(job)) return;
     if (job.isOver) this.#close(job);
     else this.#raiseToDevice(job);
   }
 
-  #read(job: Job, piece: TierPiece): void {
-    const { blockSizeTokens } = this.#blocks;
-    const start = (piece.segment.firstBlock + piece.skipBlocks) * blockSizeTokens;
-    const range = { slot: -1, start, end: start + piece.numBlocks * blockSizeTokens };
-    // An onboarder's reads have positive numbers.
-    const read = -++this.#numReads;
-    job.numMoving++;
-    this.#begun(job);
-    this.#reads.set(read, { job, piece });
-    this.#tiers.pin(piece);
-    this.#effects.push({ kind: "read-tier", read, piece, range });
-  }
-
-  #begun(job: Job): void {
-    if (!job.hasBegun) this.#counts.begun++;
-    job.hasBegun = true;
-  }
-
   /** Takes in what became of an effect. Returns false when it was not, or not only, one of this class's. */
   report(report: TierReport): boolean {
-    if (report.kind === "written") this.#written(report.segment, report.bytes !== null);
-    if (report.kind !== "read" || report.read > 0) return false;
-    const { job, piece } = this.#reads.get(report.read)!;
-    this.#reads.delete(report.read);
-    this.#tiers.unpin(piece);
-    if (report.payload === null) {
-      if (report.wasBusy !== true) this.#tiers.discard(piece);
-    } else this.#tiers.rule.learnRead(piece.tier, piece.numBlocks * this.#blocks.blockSizeTokens, report.ms);
-    const segment = report.payload === null || job.isOver ? null : this.#tiers.raise(piece);
-    if (segment === null) {
-      job.numMoving--;
-      job.pieces.length = 0;
-    } else {
-      this.#writes.set(segment.id, job);
-      this.#effects.push({ kind: "write-tier", tier: "host", segment, payload: report.payload });
-    }
-    this.#advance(job);
-    return true;
-  }
-
-  #written(segment: Segment, ok: boolean): void {
-    const job = this.#writes.get(segment.id);
-    if (job === undefined) return;
-    this.#writes.delete(segment.id);
-    job.numMoving--;
-    if (!ok) job.pieces.length = 0;
-    else if (!job.isOver)
-      job.turn.moved.add("host", segment.firstBlock, segment.firstBlock + numBlocksOf(segment));
-    this.#advance(job);
+    return this.#raiser.report(report);
   }
 
   /** Nothing of a cached block that others would keep goes for it, and nothing runs later. */
   #raiseToDevice(job: Job): void {
     const { turn } = job;
     const { blockSizeTokens } = this.#blocks;
-    const numBlocks = turn.chain.length / HASH_WORDS;
-    const numFound = this.#numOnDevice(turn.chain);
-    const { numFree, numEvictable } = this.#blocks.prefetchable;
-    // What is there already is among what could be evicted.
-    const target = Math.min(numBlocks, turn.isSharp ? numFree + numEvictable : numFound + numFree);
+    const { numFound, target } = this.#deviceRoomFor(turn);
     const numTokens = target * blockSizeTokens;
-    if (target - numFound >= MIN_ONBOARD_BLOCKS) {
+    if (target - numFound >= MIN_ONBOARD_BLOCKS && this.#counts.recent.device.isWorthIt()) {
       const sequence = standIn(turn, `prefetch ${++this.#numSequences}`, target, blockSizeTokens);
       if (this.#blocks.admit(sequence, numTokens, numTokens)) {
         job.firstBlock = sequence.blocks.length === 0 ? 0 : sequence.numComputedTokens / blockSizeTokens;
-        if (this.#onboarder.begin(sequence, numTokens, "computed")) {
+        if (this.#onboarder.begin(sequence, numTokens, "computed", "ahead")) {
           sequence.status = "onboarding";
-          this.#begun(job);
+          this.#counts.begun(job);
           job.sequence = sequence;
           return;
         }
@@ -354,6 +304,11 @@ export class Prefetcher {
     return this.#blocks.find(chain, chain.length / HASH_WORDS).length;
   }
 
+  /** Reads of lower tiers that run, but for those of its onboardings. */
+  get reads(): HostRaiser["reads"] {
+    return this.#raiser.reads;
+  }
+
   /** Sequences that hold blocks. */
   get holders(): readonly Sequence[] {
     return [...this.#jobs].flatMap(({ sequence }) => sequence ?? []);
@@ -362,12 +317,10 @@ export class Prefetcher {
   checkInvariants(): void {
     assert(this.#turns.size <= MAX_EXPECTED_TURNS, "too many turns are expected");
     assert(this.#jobs.size <= MAX_RUNNING_PREFETCHES, "too many prefetches run");
+    this.#raiser.checkInvariants(this.#jobs);
     for (const job of this.#jobs) {
-      const moving = [...this.#reads.values()].filter((read) => read.job === job).length;
-      const writing = [...this.#writes.values()].filter((each) => each === job).length;
-      assert(job.numMoving === moving + writing, "a prefetch's transfers are miscounted");
-      assert(job.numMoving <= MAX_RAISING_SEGMENTS, "too much is brought up at a time");
-      assert(job.numMoving > 0 || job.sequence !== null, "a prefetch waits for nothing");
+      const isWaiting = job.numMoving > 0 || job.pieces.length > 0 || job.sequence !== null;
+      assert(isWaiting, "a prefetch waits for nothing");
       assert(job.isOver || [...this.#turns.values()].includes(job.turn), "a prefetch is for nobody");
     }
     this.#counts.checkInvariants([...this.#turns.values()].map(({ moved }) => moved));

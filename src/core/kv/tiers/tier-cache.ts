@@ -146,6 +146,11 @@ export class TierCache {
     return this.#forest.parentOf(segment) !== undefined && !this.#forest.hasAny(segment);
   }
 
+  /** Whether room for so many bytes begins with what is free, or with a segment that nobody is waited for with: see `isNextSpare`. */
+  hasSpareRoom(bytes: number): boolean {
+    return this.#bytes + bytes <= this.#options.maxBytes || this.#order.isNextSpare;
+  }
+
   /**
    * Makes room for a segment that is about to be written, or returns false, and counts it as dropped. The block before it must
    * be held, and none of its own.
