@@ -82,6 +82,25 @@ describe("SessionBook", () => {
     expect(book.ended(request, 100)).toMatchObject({ earlyMs: 3000, lateMs: 9000, probability: 1 });
   });
 
+  it("does not wait for one of which its client says that nobody comes back, nor counts it as lost", () => {
+    const expectations = ["default", "none"].map((keep) => {
+      const book = new SessionBook();
+      for (let i = 10; i < 30; i++) play(book, i, [500, 500], 10_000 * i);
+      for (let i = 100; i < 200; i++) {
+        const retention = { keep, ttlMs: null } as Request["retention"];
+        const request = turn(`last/${i}`, i, 4, retention === undefined ? {} : { retention });
+        book.arrived(request, 400_000);
+        const expectation = book.ended(request, 400_100);
+        if (keep === "none") expect(expectation).toBeNull();
+        else expect(expectation).not.toBeNull();
+      }
+      return play(book, 2, [], 20_000_000);
+    });
+    const [silent, told] = expectations;
+    expect(silent?.probability ?? 0).toBeLessThan(0.75);
+    expect(told!.probability).toBeGreaterThan(0.9);
+  });
+
   it("waits for the last choice of a turn, and takes a branch for another conversation", () => {
     const book = new SessionBook();
     play(book, 1, [500, 500]);

@@ -85,6 +85,8 @@ export class SessionBook {
     if (session.numRunning > 0) return null;
     session.endedMs = nowMs;
     session.numTurns++;
+    // Nobody comes back for it, its client says; so it is neither waited for nor lost.
+    if (request.retention?.keep === "none") return null;
     const { nextTurnMs } = request;
     const prior = this.#priorOf(session);
     const estimate =

@@ -62,11 +62,17 @@ describe("sessions that tell", () => {
       const played = play({ ...AGENTS, timeScale, cache: { nextTurnSeconds: "told" } });
       const byId = new Map(played.map((request) => [request.id, request]));
       let numTold = 0;
+      let numLast = 0;
       for (const request of played) {
         const nextTurnMs = request.wishes?.nextTurnMs;
         expect(request.wishes?.expectedFanOut).toBeUndefined();
         const next = byId.get(`${nameOf(request)}/${turnOf(request) + 1}`);
-        if (next === undefined) continue;
+        if (next === undefined) {
+          // The last one, or the one after which there are enough requests.
+          if (request.wishes?.retention !== undefined) numLast++;
+          continue;
+        }
+        expect(request.wishes?.retention).toBeUndefined();
         const gapMs = next.arrivalMs - request.arrivalMs - SERVICE_MS;
         if (nextTurnMs !== undefined) expect(nextTurnMs).toBeCloseTo(gapMs, 6);
         // It waits for agents that it starts, the first of which comes at once.
@@ -77,6 +83,7 @@ describe("sessions that tell", () => {
         if (nextTurnMs !== undefined) numTold++;
       }
       expect(numTold).toBeGreaterThan(100);
+      expect(numLast).toBeGreaterThan(50);
     },
   );
 
@@ -123,8 +130,9 @@ describe("sessions that tell", () => {
     expect(wishes.get("requests[0]")).toEqual({ expectedFanOut: 3, nextTurnMs: 500 });
     // Nobody knows when it will have ended.
     expect(wishes.get("requests[4]")).toEqual({});
-    expect(wishes.get("requests[5]")).toBeNull();
-    expect(wishes.get("requests[1].requests[0]")).toBeNull();
+    const nobody = { retention: { keep: "none", ttlMs: null } };
+    expect(wishes.get("requests[5]")).toEqual(nobody);
+    expect(wishes.get("requests[1].requests[0]")).toEqual(nobody);
   });
 });
 

@@ -1,3 +1,4 @@
+import type { CacheWishes } from "../../protocol/cache-hints.ts";
 import { MAX_FAN_OUT, MAX_RETENTION_MS } from "../../protocol/request-codec.ts";
 import type { UntimedRequest } from "./plain-request.ts";
 import type { Agent, AgentStep } from "./session-source.ts";
@@ -6,7 +7,7 @@ import type { Agent, AgentStep } from "./session-source.ts";
 export interface Told {
   /** How many sub-agents that are started next begin with the turn's prompt. */
   readonly fanOut: boolean;
-  /** How long the tool takes, or the user thinks. */
+  /** How long the tool takes, or the user thinks; after the last turn, that nobody comes back. */
   readonly nextTurn: boolean;
 }
 
@@ -47,8 +48,11 @@ class TellingAgent implements Agent {
     if (step === null) return null;
     this.#following = this.#pull();
     const { request } = step;
-    if (request === null || this.#following === null) return step;
-    const wishes = { ...request.wishes, ...this.#fanOut(request), ...this.#nextTurn(this.#following) };
+    if (request === null) return step;
+    const wishes =
+      this.#following === null
+        ? { ...this.#farewell(), ...request.wishes }
+        : { ...request.wishes, ...this.#fanOut(request), ...this.#nextTurn(this.#following) };
     return { ...step, request: { ...request, wishes } };
   }
 
@@ -68,6 +72,10 @@ class TellingAgent implements Agent {
     if (!this.#told.fanOut) return {};
     const numBeginning = this.#starts.filter(({ agent }) => beginsWith(agent.first, request)).length;
     return numBeginning === 0 ? {} : { expectedFanOut: Math.min(1 + numBeginning, MAX_FAN_OUT) };
+  }
+
+  #farewell(): Pick<CacheWishes, "retention"> {
+    return this.#told.nextTurn ? { retention: { keep: "none", ttlMs: null } } : {};
   }
 
   /** Nobody knows how long other agents take, nor, in some traces, when the turn itself will have ended. */
