@@ -18,8 +18,8 @@ import type { RunResult } from "../src/protocol/simulation-schema.ts";
 import { estimate } from "../src/twin/report/statistics.ts";
 import { runTasks } from "../src/twin/run/run-pool.ts";
 import { report } from "./lib/report.ts";
-import { type Cell, cells, scenarioOf, WITH_GOALS } from "./lib/routing-cells.ts";
-import { unlimitedHitRate } from "./lib/unlimited-cache.ts";
+import { type Cell, cells, goalMsOf, scenarioOf, WITH_GOALS } from "./lib/routing-cells.ts";
+import { unlimitedCache } from "./lib/unlimited-cache.ts";
 
 /** The policy that the others are compared with. */
 const OURS = "priced";
@@ -115,7 +115,8 @@ async function compare(cell: Cell, name: string): Promise<unknown> {
   const runsOf = (policy: string): Figures[] => seeds.map((seed) => kept.get(`${name}, ${policy}, ${seed}`)!);
   const ours = policies.includes(OURS) ? runsOf(OURS) : null;
   const byPolicy: Record<string, unknown> = {};
-  const ceiling = unlimitedHitRate(scenarioOf(cell, policies, seeds[0]!), seeds[0]!);
+  const unlimited = unlimitedCache(scenarioOf(cell, policies, seeds[0]!), seeds[0]!, goalMsOf(cell));
+  const ceiling = unlimited.hitRate;
   for (const policy of policies) {
     const runs = runsOf(policy);
     const figures: Record<string, unknown> = {};
@@ -139,5 +140,5 @@ async function compare(cell: Cell, name: string): Promise<unknown> {
     });
   }
   console.error(`${name}: ${((performance.now() - started) / 1000).toFixed(0)} s`);
-  return { ceiling, policies: byPolicy };
+  return { ceiling, unlimited, policies: byPolicy };
 }

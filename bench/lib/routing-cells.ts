@@ -79,6 +79,11 @@ export function cells(): { readonly present: readonly Cell[]; readonly missing: 
 /** A fleet of `priced` whose requests say what first token they would be good with. Rivals have nothing that they could do about it. */
 export const WITH_GOALS = "priced-goals";
 
+/** Longest time to first token that counts as good. */
+export function goalMsOf({ workload }: Cell): number {
+  return workload === "agents" ? 10_000 : 4000;
+}
+
 /**
  * A scenario with one fleet per policy, all alike: eight workers of four H100s each with a 70 B model in FP8. Split: five
  * read prompts and three generate.
@@ -89,7 +94,7 @@ export function scenarioOf(cell: Cell, policies: readonly string[], seed: number
     cell.shape === "aggregated"
       ? [`{ name: w, role: both, count: 8, ${worker} }`]
       : [`{ name: p, role: prefill, count: 5, ${worker} }`, `{ name: d, role: decode, count: 3, ${worker} }`];
-  const goalMs = cell.workload === "agents" ? 10_000 : 4000;
+  const goalMs = goalMsOf(cell);
   const placementOf = (policy: string): string =>
     policy === WITH_GOALS ? `{ policy: priced, firstTokenGoalMs: ${goalMs} }` : `{ policy: ${policy} }`;
   return `
