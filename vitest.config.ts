@@ -14,7 +14,7 @@ export default defineConfig({
           include: ["src/**/*.test.ts", "test/sim/**/*.test.ts", "test/tidy.test.ts"],
           pool: "threads",
           isolate: false,
-          setupFiles: ["test/support/no-console.ts"],
+          setupFiles: ["test/support/no-console.ts", "test/support/property-size.ts"],
           // Only what hangs should run into it, also on a machine that is busy with other work.
           testTimeout: 120_000,
         },

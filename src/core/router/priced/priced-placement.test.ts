@@ -338,32 +338,28 @@ describe("priced placement", () => {
     });
     fc.assert(
       // Two or three prompts fill a worker that is tight, in its KV or in its places.
-      fc.property(
-        fc.array(event, { maxLength: 80, size: "max" }),
-        fc.constantFrom(250, 1e6),
-        (script, kvTokensTotal) => {
-          const facts = { perf: PERF, kvTokensTotal, maxRunning: kvTokensTotal === 250 ? 3 : 64 };
-          const fleet = fleetOf(["p0", "d0", "b0"], { indexBytes: 1 << 20 }, facts);
-          for (const { kind, at } of script) {
-            fleet.nowMs += 13;
-            const requests = [...fleet.placed.keys()];
-            const name = `${"pdb"[at % 3]}${at % 4}`;
-            if (kind === "place") fleet.place(promptOf(at % 3, at % 5, 6));
-            else if (kind === "add" && !fleet.workers.has(name)) fleet.add(name, facts);
-            else if (kind === "remove" && fleet.workers.has(name)) fleet.remove(name);
-            else if (kind === "transfer") fleet.transfer(name, `d${at % 2}`, 1e6, 1 + (at % 9));
-            else if (requests.length === 0) continue;
-            else if (kind === "prefilled") fleet.prefilled(requests[at % requests.length]!);
-            else if (kind === "over") fleet.over(requests[at % requests.length]!);
-            else if (kind === "again") {
-              const requestId = requests[at % requests.length]!;
-              fleet.over(requestId);
-              fleet.place({ ...promptOf(at % 3, 5, 6), requestId });
-            }
-            fleet.policy.checkInvariants();
+      fc.property(fc.array(event, { maxLength: 80 }), fc.constantFrom(250, 1e6), (script, kvTokensTotal) => {
+        const facts = { perf: PERF, kvTokensTotal, maxRunning: kvTokensTotal === 250 ? 3 : 64 };
+        const fleet = fleetOf(["p0", "d0", "b0"], { indexBytes: 1 << 20 }, facts);
+        for (const { kind, at } of script) {
+          fleet.nowMs += 13;
+          const requests = [...fleet.placed.keys()];
+          const name = `${"pdb"[at % 3]}${at % 4}`;
+          if (kind === "place") fleet.place(promptOf(at % 3, at % 5, 6));
+          else if (kind === "add" && !fleet.workers.has(name)) fleet.add(name, facts);
+          else if (kind === "remove" && fleet.workers.has(name)) fleet.remove(name);
+          else if (kind === "transfer") fleet.transfer(name, `d${at % 2}`, 1e6, 1 + (at % 9));
+          else if (requests.length === 0) continue;
+          else if (kind === "prefilled") fleet.prefilled(requests[at % requests.length]!);
+          else if (kind === "over") fleet.over(requests[at % requests.length]!);
+          else if (kind === "again") {
+            const requestId = requests[at % requests.length]!;
+            fleet.over(requestId);
+            fleet.place({ ...promptOf(at % 3, 5, 6), requestId });
           }
-        },
-      ),
+          fleet.policy.checkInvariants();
+        }
+      }),
     );
   });
 });
