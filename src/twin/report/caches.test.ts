@@ -64,7 +64,7 @@ describe("what caches did", () => {
     expect(deviceOnly![0]).toMatchObject({ pool: "main", tiers: [], prefetch: null });
   });
 
-  it("is shown where there was any", () => {
+  it("is shown for the fleets that have done it", () => {
     const text = renderSimulation(result);
     const row = (label: string) => text.split("\n").find((line) => line.startsWith(label))!;
     expect(row("turns waited for [turns]")).toMatch(/ - {2,}- +[\d.]+$/);
@@ -77,7 +77,7 @@ describe("what caches did", () => {
     expect(page).toContain("device-only: cached blocks kept after others, seed 1");
   });
 
-  it("is not spoken of where there was none", () => {
+  it("is not spoken of for those that have not", () => {
     const plain = simulate(["device-only"], ["workload.cache={}"]);
     expect(plain.fleets[0]!.runs[0]!.caches).toEqual([]);
     const words = `${renderSimulation(plain)}${renderPage(plain, [])}`;
